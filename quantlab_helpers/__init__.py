@@ -1,0 +1,40 @@
+"""QuantLab: an interactive course on neural-network quantization.
+
+    import quantlab_helpers as ql
+
+Each public name is imported from its module when it is first used, so that the import itself stays fast.
+"""
+
+import importlib
+
+# public name -> the module that defines it
+_HOME = {
+    name: module
+    for module, names in {
+        "affine": "quantize_per_tensor choose_qparams quantize dequantize fake_quantize QuantizedTensor",
+        "packing": "pack unpack",
+        "metrics": "mean_abs_error max_abs_error sqnr_db cosine_similarity",
+        "number_formats": "FORMATS cast representable_values format_table",
+        "linear": "linear_forward int8_matmul QuantizedLinear",
+        "tensors": "load_tensor sample_tensors",
+    }.items()
+    for name in names.split()
+}
+_MODULES = ("plots", "explorers")
+
+__all__ = [*_HOME, *_MODULES]
+
+
+def __getattr__(name):
+    if name in _HOME:
+        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
