@@ -50,3 +50,27 @@ def one_of(value, name: str, allowed) -> str:
         choices = ", ".join(repr(a) for a in allowed)
         raise ValueError(f"{name} must be one of {choices}, not {value!r}")
     return value
+
+
+def integer_array(x, name: str) -> np.ndarray:
+    """Return `x` as an array of integers. Raises TypeError for anything else (booleans and floats included)."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must hold integers, not {array.dtype} (got {type(x).__name__})")
+    return array
+
+
+def boolean(value, name: str) -> bool:
+    """Return `value` if it is True or False, else raise TypeError: a string or a number is more likely a slip."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def positive_number(value, name: str) -> float:
+    """Return `value` as a float if it is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number above 0, not {value!r}")
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name} must be finite and above 0, not {value}")
+    return float(value)

@@ -1,0 +1,346 @@
+"""Scale and zero point: the map between real numbers and small integers that everything else here builds on.
+
+    real = scale * (code - zero_point)
+    code = clip(round_half_even(real / scale) + zero_point, qmin, qmax)
+
+Symmetric, b bits: codes are signed, from -qmax to qmax with qmax = 2**(b-1) - 1 (the "restricted" range, which
+leaves out -2**(b-1)), scale = absmax / qmax, zero_point = 0.
+Affine, b bits: codes are unsigned, from 0 to 2**b - 1. The range of real values is widened to hold 0, so that 0 has
+a code of its own, the zero point: scale = (highest - lowest) / (2**b - 1), zero_point = round(-lowest / scale).
+
+Both are the mappings of torchao's `choose_qparams_affine` and `quantize_affine` (symmetric with quant_min=-qmax,
+and asymmetric with unsigned codes), except that we divide by the scale where torchao multiplies by its float32
+reciprocal, which moves a few exact ties, and that its smallest scale is 1.2e-7. Jacob et al., arXiv 1712.05877,
+introduced the affine mapping; Wu et al., arXiv 2004.09602, compare the two.
+
+One scale serves the whole tensor, one channel (an index of axis 0: weights are `(out_features, in_features)`), or
+one group (`group_size` neighbours along the last axis):
+
+    per        x.shape               scale.shape
+    "tensor"   any                   ()
+    "channel"  (out, in, ...)        (out, 1, ...)         one for each index of axis 0; broadcasts against x
+    "group"    (..., in)             (..., in / group_size)
+
+In each case the values that share a scale are neighbours in C order, `x.size / scale.size` of them. That is what
+lets one blocked loop serve all three.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .packing import pack, packed_size, unpack
+from .storage import read_file, write_file
+from .validation import boolean, finite_array, integer_array, one_of, positive_number, real_array, whole_number
+
+# Values worked on at a time, so that temporaries stay in the cache, which is where the speed comes from.
+BLOCK = 1 << 16
+LARGEST = np.finfo(np.float32).max
+# Below this a scale would be a denormal number, too coarse to be accurate.
+SMALLEST_SCALE = np.finfo(np.float32).smallest_normal
+_HEADER_FIELDS = ("shape", "num_bits", "symmetric", "per", "group_size")
+
+
+def quantize_per_tensor(x, num_bits: int = 8) -> tuple[np.ndarray, np.float32]:
+    """Quantize `x`, of any shape, with one symmetric scale. Return `(codes, scale)`.
+
+    The codes are int8 up to 8 bits and int16 up to 16, from -qmax to qmax = 2**(num_bits-1) - 1; the scale, a
+    float32, is max(abs(x)) / qmax. Raises what `quantize` raises.
+
+    >>> codes, scale = quantize_per_tensor([-1.27, 0.5, 1.0])
+    >>> codes, scale
+    (array([-127,   50,  100], dtype=int8), np.float32(0.01))
+    """
+    quantized = quantize(x, num_bits)
+    return quantized.codes, quantized.scale[()]
+
+
+def dequantize(codes, scale, zero_point=0) -> np.ndarray:
+    """Return scale * (codes - zero_point) as float32, in the shape of `codes`.
+
+    `scale` and `zero_point` are numbers, or arrays that broadcast to the shape of `codes` (for one scale per group
+    there is `QuantizedTensor.dequantize`). Results beyond float32's largest number saturate. Raises TypeError for
+    codes that are not integers, ValueError for shapes that do not fit.
+
+    >>> dequantize([-127, 50, 100], 0.01)
+    array([-1.27,  0.5 ,  1.  ], dtype=float32)
+    """
+    codes = integer_array(codes, "codes")
+    scale = _broadcastable(scale, "scale", codes.shape)
+    zero_point = _broadcastable(zero_point, "zero_point", codes.shape)
+    real = codes.astype(np.float32)  # exact: codes have at most 16 bits, float32 holds 24
+    real -= zero_point
+    with np.errstate(over="ignore"):  # within half a step of the largest float32, the product may be beyond it
+        real *= scale
+    return np.clip(real, -LARGEST, LARGEST, out=real)
+
+
+def choose_qparams(
+    x, num_bits: int, *, symmetric: bool = True, per: str = "tensor", group_size: int | None = None, clip=None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `(scale, zero_point)` for quantizing `x`: float32 and int32 arrays of the shape listed at the top.
+
+    num_bits is 2 to 16. per is "tensor", "channel" (needs 2 axes or more) or "group", which needs `group_size`, a
+    divisor of the last axis. clip, a number above 0, narrows the range to -clip .. clip: values beyond it will
+    saturate, the others get finer steps. Zero points of symmetric tensors are 0. Where all values are 0 the scale is
+    1, and no scale is below the smallest normal float32, 1.2e-38.
+
+    Zero points are int32, wider than they need to be, so that `codes - zero_point` cannot wrap around.
+
+    Raises ValueError or TypeError for an empty `x`, NaN, infinity, float64 values beyond float32's range, a wrong
+    number of axes, and options out of range.
+
+    >>> choose_qparams([-1.0, 0.0, 3.0], 8, symmetric=False)
+    (array(0.01568628, dtype=float32), array(64, dtype=int32))
+    """
+    x = real_array(x, "x")
+    qmin, qmax = code_range(num_bits, symmetric)
+    lowest, highest = _ranges(x, _scale_shape(x.shape, per, group_size))
+    if clip is not None:
+        clip = np.float32(positive_number(clip, "clip"))
+        lowest, highest = np.maximum(lowest, -clip), np.minimum(highest, clip)
+    if symmetric:
+        scale = np.maximum(-lowest, highest) / np.float32(qmax)
+    else:  # in halves, because highest - lowest may be beyond the largest float32
+        half = np.float32(0.5)
+        scale = (highest * half - lowest * half) / np.float32(qmax) / half
+    scale = np.where(lowest == highest, np.float32(1), np.maximum(scale, SMALLEST_SCALE))
+    zero_point = np.zeros_like(scale) if symmetric else np.clip(np.rint(-lowest / scale), qmin, qmax)
+    return scale, np.array(zero_point, np.int32)
+
+
+def quantize(
+    x, num_bits: int = 8, *, symmetric: bool = True, per: str = "tensor", group_size: int | None = None, clip=None
+) -> QuantizedTensor:
+    """Quantize `x` with the scale and zero point of `choose_qparams`, which has the same options and errors.
+
+    Every value within the range comes back from `.dequantize()` to within half a step (scale / 2), plus float32's
+    rounding. `x` may have any float dtype and memory layout: the codes are those of a contiguous float32 copy.
+
+    >>> weight = np.random.default_rng(0).normal(size=(8, 64))
+    >>> quantize(weight, 4, per="group", group_size=32)
+    QuantizedTensor(shape=(8, 64), 4 bits, symmetric, per group of 32, 320 bytes, 5 bits per weight)
+    """
+    x = real_array(x, "x")
+    scale, zero_point = choose_qparams(
+        x, num_bits, symmetric=symmetric, per=per, group_size=group_size, clip=clip
+    )
+    qmin, qmax = code_range(num_bits, symmetric)
+    codes = np.empty(x.shape, code_dtype(num_bits, symmetric))
+    flat_codes, scales, zero_points = codes.reshape(-1), scale.reshape(-1, 1), zero_point.reshape(-1, 1)
+    for where, rows, block in _blocks(x, scale.size):
+        steps = block / scales[rows]
+        np.rint(steps, out=steps)
+        if not symmetric:
+            steps += zero_points[rows].astype(np.float32)
+        np.clip(steps, qmin, qmax, out=steps)
+        flat_codes[where] = steps.reshape(-1)
+    return QuantizedTensor(codes, scale, zero_point, num_bits, symmetric, group_size)
+
+
+def fake_quantize(
+    x, num_bits: int = 8, *, symmetric: bool = True, per: str = "tensor", group_size: int | None = None, clip=None
+) -> np.ndarray:
+    """Quantize and dequantize: the float32 values, in the shape of `x`, that the codes stand for.
+
+    >>> fake_quantize([-1.0, 0.1, 0.3, 1.0], num_bits=3)          # steps of 1/3
+    array([-1.        ,  0.        ,  0.33333334,  1.        ], dtype=float32)
+    """
+    return quantize(
+        x, num_bits, symmetric=symmetric, per=per, group_size=group_size, clip=clip
+    ).dequantize()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class QuantizedTensor:
+    """Codes with what it takes to turn them back into real numbers.
+
+    codes       integers in the shape of the original: int8 or int16 if symmetric, else uint8 or uint16
+    scale       float32, shaped as listed at the top of this file
+    zero_point  int32, shaped like scale; all 0 if symmetric
+    num_bits    2 to 16
+    symmetric   whether the codes are signed and the zero points left out
+    group_size  how many neighbours share a scale, or None for one scale per tensor or channel
+
+    >>> q = quantize([[-1.0, 0.1, 0.3, 1.0]], num_bits=4)
+    >>> q.codes, q.packed(), q.nbytes                    # 4 codes in 2 bytes, and 4 bytes of scale
+    (array([[-7,  1,  2,  7]], dtype=int8), array([ 25, 114], dtype=uint8), 6)
+    """
+
+    codes: np.ndarray
+    scale: np.ndarray
+    zero_point: np.ndarray
+    num_bits: int
+    symmetric: bool = True
+    group_size: int | None = None
+
+    def __post_init__(self):
+        expected = _scale_shape(self.codes.shape, self.per, self.group_size)
+        for name, array in (("scale", self.scale), ("zero_point", self.zero_point)):
+            if array.shape != expected:
+                raise ValueError(
+                    f"{name} must have shape {expected} for codes of shape {self.codes.shape} quantized "
+                    f"per {self.per}, not {array.shape}"
+                )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.codes.shape
+
+    @property
+    def per(self) -> str:
+        """What has a scale of its own: "tensor", "channel" or "group"."""
+        if self.group_size is not None:
+            return "group"
+        return "channel" if self.scale.ndim else "tensor"
+
+    def dequantize(self) -> np.ndarray:
+        """Return scale * (codes - zero_point): float32, in the shape of the codes."""
+        rows = self.codes.reshape(self.scale.size, -1)  # one row for each scale
+        real = dequantize(rows, self.scale.reshape(-1, 1), self.zero_point.reshape(-1, 1))
+        return real.reshape(self.shape)
+
+    def packed(self) -> np.ndarray:
+        """Return the codes as bytes, a 1-d uint8 array: `pack`ed up to 8 bits, two bytes a code (low first) above."""
+        if self.num_bits <= 8:
+            return pack(self.codes, self.num_bits)
+        return self.codes.astype(_stored_dtype(self.num_bits, self.symmetric)).reshape(-1).view(np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held when packed and saved: codes, 4 per scale and, if affine, 1 per zero point (2 above 8 bits)."""
+        return sum(_stored_sizes(self.shape, self.num_bits, self.symmetric, self.scale.size))
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits held for each value, scales and zero points included."""
+        return 8 * self.nbytes / self.codes.size
+
+    def save(self, path) -> None:
+        """Write a file of exactly `nbytes` bytes after a header of `storage.HEADER_BYTES` bytes.
+
+        Packed codes, then scales, then zero points if affine. An existing file is replaced, as by `numpy.save`.
+        """
+        parts = [self.packed(), self.scale.astype("<f4")]
+        if not self.symmetric:
+            parts.append(self.zero_point.astype(_stored_dtype(self.num_bits, self.symmetric)))
+        fields = {name: getattr(self, name) for name in _HEADER_FIELDS}
+        write_file(path, fields, b"".join(part.tobytes() for part in parts))
+
+    @classmethod
+    def load(cls, path) -> QuantizedTensor:
+        """Read what `save` wrote. Raises ValueError if the file is of another kind, cut short or damaged."""
+        fields, data = read_file(path)
+        shape, num_bits, symmetric, per, group_size = (fields[name] for name in _HEADER_FIELDS)
+        scale_shape = _scale_shape(tuple(shape), per, group_size)
+        dtype = _stored_dtype(num_bits, symmetric)
+        end_of_codes, end_of_scales = np.cumsum(_stored_sizes(shape, num_bits, symmetric, math.prod(scale_shape)))[:2]
+        if num_bits <= 8:
+            codes = unpack(data[:end_of_codes], num_bits, shape, signed=symmetric)
+        else:
+            codes = np.frombuffer(data[:end_of_codes], dtype).astype(code_dtype(num_bits, symmetric)).reshape(shape)
+        scale = np.frombuffer(data[end_of_codes:end_of_scales], "<f4").astype(np.float32).reshape(scale_shape)
+        zero_point = np.zeros(scale_shape, np.int32)
+        if not symmetric:
+            zero_point.reshape(-1)[:] = np.frombuffer(data[end_of_scales:], dtype)
+        return cls(codes, scale, zero_point, num_bits, symmetric, group_size)
+
+    def __repr__(self) -> str:
+        kind = "symmetric" if self.symmetric else "affine"
+        per = f"group of {self.group_size}" if self.group_size else self.per
+        return (
+            f"QuantizedTensor(shape={self.shape}, {self.num_bits} bits, {kind}, per {per}, "
+            f"{self.nbytes} bytes, {self.bits_per_weight:g} bits per weight)"
+        )
+
+
+def code_range(num_bits: int, symmetric: bool = True) -> tuple[int, int]:
+    """Return `(qmin, qmax)`, the lowest and highest code of `num_bits` (2 to 16) bits.
+
+    >>> code_range(8), code_range(8, symmetric=False)
+    ((-127, 127), (0, 255))
+    """
+    num_bits = whole_number(num_bits, "num_bits", 2, 16)
+    if boolean(symmetric, "symmetric"):
+        return -(2 ** (num_bits - 1) - 1), 2 ** (num_bits - 1) - 1
+    return 0, 2**num_bits - 1
+
+
+def code_dtype(num_bits: int, symmetric: bool = True) -> np.dtype:
+    """Return the smallest dtype that holds the codes: int8 or int16 if symmetric, else uint8 or uint16."""
+    return np.dtype(("i" if symmetric else "u") + ("1" if num_bits <= 8 else "2"))
+
+
+def _scale_shape(shape: tuple[int, ...], per: str, group_size: int | None) -> tuple[int, ...]:
+    """Return the shape of the scales for values of the given shape, or raise an error that names the argument."""
+    one_of(per, "per", ("tensor", "channel", "group"))
+    if per != "group" and group_size is not None:
+        raise ValueError(f'group_size goes with per="group" only, but per is {per!r}')
+    if per == "tensor":
+        return ()
+    if per == "channel":
+        if len(shape) < 2:
+            raise ValueError(f'per="channel" needs 2 axes or more, (out, in), but the shape is {shape}')
+        return (shape[0],) + (1,) * (len(shape) - 1)
+    if not shape:
+        raise ValueError('per="group" needs 1 axis or more, but the shape is ()')
+    if group_size is None:
+        raise ValueError(f'per="group" needs a group_size: a divisor of the last axis, {shape[-1]}')
+    group_size = whole_number(group_size, "group_size", 1, shape[-1])
+    if shape[-1] % group_size:
+        raise ValueError(f"group_size must divide the last axis, {shape[-1]}, but it is {group_size}")
+    return (*shape[:-1], shape[-1] // group_size)
+
+
+def _blocks(x: np.ndarray, num_scales: int):
+    """Walk over `x` in C order, in float32 blocks of at most BLOCK values, each row of a block having one scale.
+
+    Yields `(where, rows, block)`: the slice of the flattened `x`, the slice of its scales, and the values as
+    (scales, values for each). A block is many whole rows, or a piece of one where rows are longer than BLOCK.
+    """
+    flat = x.reshape(-1) if x.flags.c_contiguous else x.flat  # reshape would copy all of an array that is not
+    row = x.size // num_scales
+    span = max(row, BLOCK - BLOCK % row)
+    for first in range(0, x.size, span):
+        for start in range(first, min(first + span, x.size), BLOCK):
+            stop = min(start + BLOCK, first + span, x.size)
+            with np.errstate(over="ignore"):  # a float64 too large becomes infinite, which _ranges refuses
+                block = flat[start:stop].astype(np.float32, copy=False)
+            yield slice(start, stop), slice(start // row, -(-stop // row)), block.reshape(-1, min(row, stop - start))
+
+
+def _ranges(x: np.ndarray, scale_shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and highest value of each scale's row, widened to hold 0. Refuse NaN and infinity."""
+    lowest, highest = np.zeros(scale_shape, np.float32), np.zeros(scale_shape, np.float32)
+    lows, highs = lowest.reshape(-1), highest.reshape(-1)
+    for _, rows, block in _blocks(x, lows.size):
+        np.minimum(lows[rows], block.min(axis=1), out=lows[rows])
+        np.maximum(highs[rows], block.max(axis=1), out=highs[rows])
+    if not (np.isfinite(lows).all() and np.isfinite(highs).all()):  # min and max carry NaN along
+        finite_array(x, "x")
+        raise ValueError(f"x must be within float32's range, +-{LARGEST:.3g}, but it reaches {np.abs(x).max():.3g}")
+    return lowest, highest
+
+
+def _stored_dtype(num_bits: int, symmetric: bool) -> np.dtype:
+    """Return the dtype, little-endian, of stored zero points and of stored codes above 8 bits."""
+    return code_dtype(num_bits, symmetric).newbyteorder("<")
+
+
+def _stored_sizes(shape, num_bits: int, symmetric: bool, num_scales: int) -> tuple[int, int, int]:
+    """Return the bytes of the packed codes, of the float32 scales and of the zero points."""
+    width = code_dtype(num_bits, symmetric).itemsize
+    codes = packed_size(math.prod(shape), num_bits if num_bits <= 8 else 8 * width)
+    return codes, 4 * num_scales, 0 if symmetric else width * num_scales
+
+
+def _broadcastable(factor, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    factor = real_array(factor, name).astype(np.float32)
+    try:
+        np.broadcast_to(factor, shape)
+    except ValueError:
+        raise ValueError(f"{name} of shape {factor.shape} does not broadcast to codes of shape {shape}") from None
+    return factor
