@@ -19,13 +19,20 @@ def whole_number(value, name: str, low: int, high: int) -> int:
     return int(value)
 
 
+def _array(x, name: str) -> np.ndarray:
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # NumPy's own message does not say which argument
+        raise ValueError(f"{name} must be an array, or nested lists whose rows have equal lengths") from error
+
+
 def real_array(x, name: str) -> np.ndarray:
     """Return `x` as an array of real numbers with at least one value.
 
     float16, bfloat16, float32 and float64 keep their dtype; integers and booleans become float32.
     NaN and infinity are not looked for here; `finite_array` refuses them.
     """
-    array = np.asarray(x)
+    array = _array(x, name)
     if array.dtype.kind in "iub":
         array = array.astype(np.float32)
     elif not (array.dtype.kind == "f" or array.dtype.name == "bfloat16"):
@@ -53,15 +60,15 @@ def one_of(value, name: str, allowed) -> str:
 
 
 def integer_array(x, name: str) -> np.ndarray:
-    """Return `x` as an array of integers. Raises TypeError for anything else (booleans and floats included)."""
-    array = np.asarray(x)
+    """Return `x` as an array of integers; TypeError for anything else (booleans and floats included)."""
+    array = _array(x, name)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integers, not {array.dtype} (got {type(x).__name__})")
     return array
 
 
 def boolean(value, name: str) -> bool:
-    """Return `value` if it is True or False, else raise TypeError: a string or a number is more likely a slip."""
+    """Return `value` if it is True or False, else raise TypeError: a string or a number is likely a slip."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, not {value!r}")
     return bool(value)

@@ -30,7 +30,7 @@ SMALL = [name for name in LISTABLE if SPECIFIED[name][0] <= 8]
 
 @st.composite
 def arrays_for(draw, names, width):
-    """A format and up to 30 floats: in or near its range, on its values, half-way between, any finite ones."""
+    """A format and up to 30 floats: in or near its range, on its values, half-way between, any at all."""
     name = draw(st.sampled_from(names))
     grid = ql.representable_values(name).astype(np.float64)
     middles = (grid[:-1] + grid[1:]) / 2
