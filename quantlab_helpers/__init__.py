@@ -17,6 +17,10 @@ _HOME = {
         "number_formats": "FORMATS cast representable_values format_table",
         "linear": "linear_forward int8_matmul QuantizedLinear",
         "tensors": "load_tensor sample_tensors",
+        "tables": "Table",
+        "predictions": "predict",
+        "exercises": "exercise hint show_solution",
+        "setup_check": "check_setup",
     }.items()
     for name in names.split()
 }

@@ -1,0 +1,137 @@
+"""What every explorer is made of: three pure functions, a list of controls, and one thin shell of widgets.
+
+`compute(**positions)` gives a small result, `draw(result)` a picture and `describe(result)` one sentence with the
+numbers. Nothing here knows about quantization, and nothing in an explorer knows about widgets.
+
+Up to 200 positions are all drawn when the cell runs and linked to the sliders *in the browser*: moving one
+costs no round trip to the kernel, and goes on working when the kernel is gone. Explorers with more positions
+compute each picture when it is asked for.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import ipywidgets as widgets
+
+MOST_PRECOMPUTED = 200
+
+
+@dataclass(frozen=True)
+class Control:
+    """One slider: the keyword of `compute` that it drives, its label, every position, and where it starts."""
+
+    name: str
+    label: str
+    positions: tuple
+    start: object
+    text: Callable[[object], str] = str  # how a position reads
+
+    def __post_init__(self):
+        if self.start not in self.positions:
+            raise ValueError(f"control {self.name!r} cannot start at {self.start!r}: it is none of its positions")
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """A picture and a sentence, driven by sliders. It shows itself when it is the last thing in a cell."""
+
+    title: str
+    controls: tuple[Control, ...]
+    compute: Callable[..., object]
+    draw: Callable[[object], str]  # -> one <svg> element, made by `svg.Chart.image` or the like
+    describe: Callable[[object], str]
+
+    def positions(self) -> Iterator[dict]:
+        """Every combination of positions, as keywords of `compute`; the last control changes fastest."""
+        names = [control.name for control in self.controls]
+        for values in itertools.product(*(control.positions for control in self.controls)):
+            yield dict(zip(names, values, strict=True))
+
+    @property
+    def is_precomputed(self) -> bool:
+        return len(list(self.positions())) <= MOST_PRECOMPUTED
+
+    def at_start(self) -> dict:
+        return {control.name: control.start for control in self.controls}
+
+    def sentence(self, **positions) -> str:
+        """What the explorer says at these positions (left out: where the control starts)."""
+        return self.describe(self.compute(**{**self.at_start(), **positions}))
+
+    def frame(self, **positions) -> str:
+        """The picture with its sentence as HTML; it names its positions, so that a test can wait for them."""
+        result = self.compute(**positions)
+        sentence = html.escape(self.describe(result))
+        where = "; ".join(f"{c.name}={c.text(positions[c.name])}" for c in self.controls)
+        return (
+            f'<figure data-position="{html.escape(where, quote=True)}" style="margin:4px 0">{self.draw(result)}'
+            f'<figcaption aria-live="polite" style="min-height:3.2em;max-width:680px;line-height:1.5">{sentence}'
+            "</figcaption></figure>"
+        )
+
+    @cached_property
+    def panel(self) -> widgets.VBox:
+        """The widgets: for each control a slider and a drop-down list of the same positions, then the picture."""
+        rows = [_ControlRow(control) for control in self.controls]
+        picture = self._precomputed(rows) if self.is_precomputed else self._live(rows)
+        heading = widgets.HTML(f"<strong>{html.escape(self.title)}</strong>")
+        return widgets.VBox([heading, *(row.box for row in rows), picture]).add_class("quantlab-explorer")
+
+    def _precomputed(self, rows):
+        """A stack of stacks, one level for each control: a level shows the page that its slider points to."""
+
+        def pages(rows_left, chosen):
+            if not rows_left:
+                return widgets.HTML(self.frame(**chosen), layout=layout)
+            row, *rest = rows_left
+            children = [pages(rest, {**chosen, row.control.name: p}) for p in row.control.positions]
+            stack = widgets.Stack(children, selected_index=row.slider.index, layout=layout)
+            widgets.jslink((row.slider, "index"), (stack, "selected_index"))
+            return stack
+
+        layout = widgets.Layout()  # one for all pages: a widget of its own for each would double the traffic
+        return pages(rows, {})
+
+    def _live(self, rows):
+        picture = widgets.HTML()
+
+        def update(_=None):
+            picture.value = self.frame(**{row.control.name: row.slider.value for row in rows})
+
+        for row in rows:
+            row.slider.observe(update, "value")
+        update()
+        return picture
+
+    def _repr_mimebundle_(self, include=None, exclude=None, **kwargs):
+        """The live panel; and, where no kernel is (GitHub, a printed page), the picture at the start."""
+        start = self.compute(**self.at_start())
+        return {
+            **self.panel._repr_mimebundle_(),
+            "image/svg+xml": self.draw(start),
+            "text/plain": f"{self.title}: {self.describe(start)}",
+        }
+
+
+class _ControlRow:
+    """A slider and its twin, a drop-down list that shows the position and has the name: the slider can have none."""
+
+    def __init__(self, control: Control):
+        self.control = control
+        options = [(control.text(p), p) for p in control.positions]
+        self.slider = widgets.SelectionSlider(
+            options=options, value=control.start, readout=False, layout=widgets.Layout(width="420px")
+        )
+        twin = widgets.Dropdown(
+            options=[text for text, _ in options],
+            index=self.slider.index,
+            description=control.label,
+            layout=widgets.Layout(width="240px"),
+        )
+        widgets.jslink((self.slider, "index"), (twin, "index"))
+        self.box = widgets.HBox([twin, self.slider])

@@ -1,0 +1,79 @@
+"""Predict before you look: a guess that a learner commits to, and what became of it."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+
+from IPython.display import display
+
+from .messages import Message
+from .validation import one_of
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A learner's guess, kept in the notebook's own cell; `answer` is None until there is one."""
+
+    question: str
+    answer: float | str | None
+
+    def compare(self, measured, unit: str = "") -> None:
+        """Show the prediction beside the value that was `measured` (a number, or one of the choices)."""
+        value = measured if isinstance(measured, str) else f"{_number(measured)} {unit}".strip()
+        if self.answer is None:
+            back = "You made no prediction: put one in place of `None` above, then run both cells again."
+            display(Message("note", f"Measured: {value}.", (back,)))
+        elif isinstance(measured, str):
+            right = self.answer == measured
+            title = f"You predicted {self.answer}, measured {value}: {'right' if right else 'not this time'}."
+            display(Message("good" if right else "note", title))
+        else:
+            guess = f"{_number(self.answer)} {unit}".strip()
+            title = f"You predicted {guess}, measured {value}: {_distance(self.answer, measured)}."
+            display(Message("good" if _is_close(self.answer, measured) else "note", title))
+
+
+def predict(question: str, answer=None, *, choices=None) -> Prediction:
+    """Show `question` and keep the learner's `answer`: a number, one of `choices`, or None for not yet.
+
+    An answer of the wrong kind is kept out with a message, not an error, so that the notebook goes on.
+
+    >>> guess = predict("How many buckets does int4 have?", answer=16)
+    >>> guess.compare(15)   # restricted range: -7 .. 7
+    """
+    ask = "Put your " + (f"choice ({', '.join(map(repr, choices))})" if choices else "number")
+    try:
+        if answer is not None and choices:
+            one_of(answer, "answer", choices)
+        elif answer is not None and (isinstance(answer, bool) or not isinstance(answer, numbers.Real)):
+            raise ValueError(f"answer must be a number, not {answer!r}")
+        elif answer is not None and not math.isfinite(answer):
+            raise ValueError(f"answer must be a finite number, not {answer!r}")
+    except ValueError as error:
+        display(Message("hint", question, (f"{error}.",)))
+        return Prediction(question, None)
+    if answer is None:
+        display(Message("note", question, (f"{ask} in place of `None` and run the cell before you read on.",)))
+    else:
+        display(Message("good", question, (f"Your prediction: {answer}.",)))
+    return Prediction(question, answer)
+
+
+def _number(value) -> str:
+    return f"{float(value):.4g}"
+
+
+def _is_close(guess: float, measured: float) -> bool:
+    """Within a tenth, which is as near as a guess needs to be."""
+    return abs(guess - measured) <= 0.1 * abs(measured)
+
+
+def _distance(guess: float, measured: float) -> str:
+    if _is_close(guess, measured):
+        return "spot on" if guess == measured else "very near"
+    if guess * measured <= 0:
+        return f"{_number(abs(guess - measured))} apart"
+    ratio = guess / measured
+    return f"{ratio:.3g} times too high" if ratio > 1 else f"{1 / ratio:.3g} times too low"

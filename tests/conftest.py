@@ -1,0 +1,12 @@
+"""Settings for every test."""
+
+import os
+
+from hypothesis import settings
+
+# Tests and notebook kernels run side by side on all cores: one thread each, or they wait for one another.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# The same examples in every run, so that a failure in CI fails here too; no limit of time on a busy machine.
+settings.register_profile("quantlab", derandomize=True, deadline=None)
+settings.load_profile("quantlab")

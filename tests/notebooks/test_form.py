@@ -1,0 +1,73 @@
+"""What every notebook of the course has in common: its anatomy and the outputs that the repository keeps."""
+
+import re
+
+import course
+import pytest
+
+MOST_CODE_LINES = 15  # a class can read that much aloud
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def _code_cells(name):
+    return [cell for cell in course.read(name).cells if cell.cell_type == "code"]
+
+
+def _prose(name):
+    return "\n".join(cell.source for cell in course.read(name).cells if cell.cell_type == "markdown")
+
+
+@pytest.mark.parametrize("name", course.NAMES)
+def test_every_cell_was_run_in_order_without_an_error(name):
+    cells = _code_cells(name)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [o for cell in cells for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("name", course.NAMES)
+def test_stored_outputs_hold_no_widget_state_timings_or_paths(name):
+    notebook = course.read(name)
+    assert "widgets" not in notebook.metadata
+    for cell in _code_cells(name):
+        assert "execution" not in cell.metadata
+        for output in cell.outputs:
+            assert WIDGET not in output.get("data", {})
+            assert not re.search(r"/(home|root|tmp|Users|work)/", str(output.get("data", output.get("text", ""))))
+
+
+@pytest.mark.parametrize("name", course.NAMES)
+def test_code_cells_are_short(name):
+    for cell in _code_cells(name):
+        assert len(cell.source.splitlines()) <= MOST_CODE_LINES, cell.source
+
+
+@pytest.mark.parametrize("name", course.NAMES)
+def test_links_lead_to_files_that_are_there(name):
+    for target in re.findall(r"\]\(([^)#:]+\.ipynb)", _prose(name)):
+        assert (course.FOLDER / target).exists(), target
+
+
+@pytest.mark.parametrize("name", [name for name in course.NAMES if name != "00_start_here"])
+def test_anatomy(name):
+    source = "\n".join(cell.source for cell in _code_cells(name))
+    prose = _prose(name)
+    assert _code_cells(name)[0].source.startswith("import quantlab_helpers as ql")
+    assert "After this you can" in prose
+    assert re.search(r"About \d+ minutes", prose)
+    assert "ql.predict(" in source and ".compare(" in source
+    assert course.exercises_in(name)
+    assert re.search(r"[●○]{3} · \d+ minutes", prose)
+    assert "*Your answer:*" in prose and "<summary>A good answer mentions" in prose
+    assert "## Summary" in prose
+    assert "ql.explorers." in source
+
+
+def test_the_only_cells_with_ignored_outputs():
+    tagged = {
+        (name, cell.source)
+        for name in course.NAMES
+        for cell in _code_cells(name)
+        if {"nbval-ignore-output", "nbval-skip", "raises-exception"} & set(cell.metadata.get("tags", ()))
+        or "NBVAL_" in cell.source
+    }
+    assert tagged == set()

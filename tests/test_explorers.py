@@ -1,0 +1,147 @@
+"""Every position of every control of every explorer, as the notebooks show them."""
+
+import itertools
+import xml.etree.ElementTree as ET
+
+import course
+import numpy as np
+import pytest
+
+from quantlab_helpers import explorers
+from quantlab_helpers.explorers.base import MOST_PRECOMPUTED
+
+MOST_BYTES = 24_000  # of one frame: what the browser swaps at a move of the slider
+
+
+@pytest.fixture(scope="module", params=course.NAMES)
+def shown(request):
+    return course.explorers_in(request.param)
+
+
+def test_sweep(shown):
+    """Every position is computed, says its numbers, and draws a small well-formed picture with that text."""
+    for explorer in shown:
+        sentences = set()
+        for positions in explorer.positions():
+            sentence = explorer.sentence(**positions)
+            frame = explorer.frame(**positions)
+            picture = ET.fromstring(frame).find("{http://www.w3.org/2000/svg}svg")
+            assert sentence in picture.get("aria-label")
+            assert ET.fromstring(frame).find("figcaption").text == sentence
+            for word in ("nan", "inf", "None"):
+                assert word not in frame.replace("exact", ""), (explorer.title, positions, word)
+            assert len(frame) <= MOST_BYTES, (explorer.title, positions, len(frame))
+            sentences.add(sentence)
+        assert len(sentences) > 1, f"{explorer.title}: the sentence is the same at every position"
+
+
+def test_each_control_matters(shown):
+    """Moving any one control from its start to some other position changes the picture."""
+    for explorer in shown:
+        start = explorer.frame(**explorer.at_start())
+        for control in explorer.controls:
+            others = [p for p in control.positions if p != control.start]
+            drawn = {explorer.frame(**{**explorer.at_start(), control.name: p}) for p in others}
+            assert drawn - {start}, f"{explorer.title}: {control.label} does nothing"
+
+
+def test_panel_has_a_slider_and_a_named_list_for_each_control(shown):
+    for explorer in shown:
+        rows = explorer.panel.children[1:-1]
+        assert len(rows) == len(explorer.controls)
+        for row, control in zip(rows, explorer.controls, strict=True):
+            twin, slider = row.children
+            assert twin.description == control.label
+            assert slider.value == control.start
+            assert twin.index == slider.index
+
+
+def test_without_a_kernel_the_start_is_shown(shown):
+    for explorer in shown:
+        bundle = explorer._repr_mimebundle_()
+        assert explorer.sentence() in bundle["text/plain"]
+        ET.fromstring(bundle["image/svg+xml"])
+
+
+def _leaves(widget):
+    return list(itertools.chain.from_iterable(map(_leaves, widget.children))) if hasattr(widget, "children") else [widget]
+
+
+def test_precomputed_pages_are_in_the_order_of_the_positions(shown):
+    for explorer in shown:
+        picture = explorer.panel.children[-1]
+        if explorer.is_precomputed:
+            frames = [leaf.value for leaf in _leaves(picture)]
+            assert frames == [explorer.frame(**p) for p in explorer.positions()]
+        else:
+            assert len(list(explorer.positions())) > MOST_PRECOMPUTED
+
+
+def test_a_live_panel_follows_its_sliders():
+    many = tuple(range(300))
+    explorer = explorers.Explorer(
+        "count", (explorers.Control("n", "n", many, 3),), lambda n: n, lambda n: f"<svg id='{n}'/>", "n is {}".format
+    )
+    heading, row, picture = explorer.panel.children
+    assert "n is 3" in picture.value
+    row.children[1].index = 7
+    assert "n is 7" in picture.value
+
+
+LEARNERS_ARRAYS = {
+    "one value": np.array([2.5]),
+    "zeros": np.zeros(5),
+    "constant": np.full((3, 4), -7.0),
+    "positive": np.array([1, 2, 3]),
+    "float16": np.linspace(-1, 1, 50).astype(np.float16),
+    "tiny": np.array([1e-30, -2e-30, 3e-30]),
+    "huge": np.array([1e30, -2e30]),
+    "outlier": np.append(np.linspace(-1, 1, 200), 1000.0),
+    "Fortran order": np.asfortranarray(np.random.default_rng(0).normal(size=(30, 20))),
+}
+ONE_ARRAY = [explorers.number_line, explorers.buckets]
+
+
+@pytest.mark.parametrize("make", ONE_ARRAY)
+@pytest.mark.parametrize("x", LEARNERS_ARRAYS.values(), ids=LEARNERS_ARRAYS)
+def test_works_on_an_array_of_the_learners_own(make, x):
+    explorer = make(x)
+    for positions in explorer.positions():
+        assert "nan" not in explorer.frame(**positions)
+
+
+@pytest.mark.parametrize("make", ONE_ARRAY)
+@pytest.mark.parametrize("x", [[], [np.nan], [np.inf, 1], "text", None])
+def test_refuses_what_is_no_array_of_numbers(make, x):
+    with pytest.raises((ValueError, TypeError), match="x must"):
+        make(x)
+
+
+def test_a_control_must_start_at_one_of_its_positions():
+    with pytest.raises(ValueError, match="cannot start at 9"):
+        explorers.Control("n", "n", (1, 2), 9)
+
+
+def test_number_line_places_a_float():
+    line = explorers.number_line(np.array([-3.0, 3.0]))  # 3 bits: codes -3 .. 3, scale 1
+    result = line.compute(value=1.4, num_bits=3)
+    assert (result.code, result.scale, result.restored) == (1, 1.0, 1.0)
+    assert result.error == pytest.approx(0.4)
+    assert line.compute(value=3.6, num_bits=3).code == 3
+    assert "clipped" in line.sentence(value=3.6, num_bits=3)
+    assert "clipped" not in line.sentence(value=3.4, num_bits=3)
+
+
+def test_buckets_count_and_measure():
+    x = np.array([-3.0, -0.4, 0.4, 1.2, 3.0], dtype=np.float32)
+    result = explorers.buckets(x).compute(num_bits=3, clip=1.0, mapping="symmetric")
+    assert dict(zip(result.codes, result.counts, strict=True)) == {-3: 1, 0: 2, 1: 1, 3: 1}
+    assert result.scale == 1.0
+    assert result.num_clipped == 0
+    assert result.mean_error == pytest.approx((0.4 + 0.4 + 0.2) / 5, rel=1e-6)
+    clipped = explorers.buckets(x).compute(num_bits=3, clip=0.5, mapping="symmetric")
+    assert clipped.num_clipped == 2
+    assert clipped.scale == 0.5
+    error = np.array([1.5, 0.1, 0.1, 0.2, 1.5])
+    assert clipped.mean_error == pytest.approx(error.mean(), rel=1e-6)
+    assert clipped.clipping_share == pytest.approx(3.0 / error.sum(), rel=1e-6)

@@ -1,0 +1,50 @@
+"""Run notebooks and store their outputs as the repository keeps them.
+
+    python tools/refresh_outputs.py                     # all notebooks
+    python tools/refresh_outputs.py notebooks/01*.ipynb
+
+Only for authors: it rewrites the outputs of the files that it is given (never their cells' text). It stores no
+timings and no widget state: without a kernel, GitHub and JupyterLab show an explorer's picture at its start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from tqdm import tqdm
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def refresh(path: Path) -> None:
+    """Execute the notebook at `path` from top to bottom and write it back with its new outputs.
+
+    A cell that fails stops it, and the file stays as it was.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    where = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False, resources=where).execute()
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)
+    notebook.metadata.language_info = {"name": "python"}  # the full entry names the author's Python version
+    unfinished = path.with_suffix(".ipynb.unfinished")
+    nbformat.write(notebook, unfinished)
+    os.replace(unfinished, path)
+
+
+def main(arguments: list[str]) -> None:
+    paths = [Path(argument) for argument in arguments] or sorted(NOTEBOOKS.glob("*.ipynb"))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the same sums as in the tests
+    for path in tqdm(paths, unit="notebook"):
+        refresh(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
