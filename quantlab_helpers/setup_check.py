@@ -24,8 +24,6 @@ _NEEDED = {
 def check_setup() -> None:
     """Look for each package that the notebooks need, and for its version; show what is missing and the fix."""
     problems = [problem for problem in map(_problem, _NEEDED) if problem]
-    if sys.version_info < (3, 11):
-        problems.append(f"this is Python {sys.version_info.major}.{sys.version_info.minor}; 3.11 or newer is needed")
     if problems:
         fix = f"Run in the course's folder: `{sys.executable} -m pip install -r requirements.txt`, then restart."
         display(Message("hint", "Something is missing.", (*problems, fix)))

@@ -64,7 +64,9 @@ def test_without_a_kernel_the_start_is_shown(shown):
 
 
 def _leaves(widget):
-    return list(itertools.chain.from_iterable(map(_leaves, widget.children))) if hasattr(widget, "children") else [widget]
+    return (
+        list(itertools.chain.from_iterable(map(_leaves, widget.children))) if hasattr(widget, "children") else [widget]
+    )
 
 
 def test_precomputed_pages_are_in_the_order_of_the_positions(shown):
@@ -82,7 +84,7 @@ def test_a_live_panel_follows_its_sliders():
     explorer = explorers.Explorer(
         "count", (explorers.Control("n", "n", many, 3),), lambda n: n, lambda n: f"<svg id='{n}'/>", "n is {}".format
     )
-    heading, row, picture = explorer.panel.children
+    _, row, picture = explorer.panel.children
     assert "n is 3" in picture.value
     row.children[1].index = 7
     assert "n is 7" in picture.value

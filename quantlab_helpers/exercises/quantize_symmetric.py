@@ -70,8 +70,7 @@ EXERCISE = Exercise(
         WrongAnswer(
             "127 at every width",
             _with_divisor(lambda num_bits: 127),
-            "Your scale spreads the values over 127 codes whatever `num_bits` is: use "
-            "`qmax = 2**(num_bits - 1) - 1`.",
+            "Your scale spreads the values over 127 codes whatever `num_bits` is: use `qmax = 2**(num_bits - 1) - 1`.",
         ),
         WrongAnswer(
             "2**(b-1) instead of 2**(b-1) - 1",

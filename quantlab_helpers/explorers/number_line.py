@@ -61,9 +61,7 @@ def number_line(x) -> Explorer:
 
 
 def _draw(line: OnTheLine) -> str:
-    chart = Chart(
-        (-line.reach, line.reach), (0, 1), x_label="value (float32)", y_ticks=False, width=680, height=190
-    )
+    chart = Chart((-line.reach, line.reach), (0, 1), x_label="value (float32)", y_ticks=False, width=680, height=190)
     codes = np.arange(-line.qmax, line.qmax + 1)
     ticks = codes * line.scale
     chart.band(line.restored - line.scale / 2, line.restored + line.scale / 2, style.QUANTIZED)

@@ -100,7 +100,9 @@ class LabNotebook:
         self.page.wait_for_function(f"({_BUSY_CELLS})() === 0", timeout=120_000)
 
     def cell_errors(self) -> list[str]:
-        shown = self.page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'], .jp-mod-error")
+        shown = self.page.locator(
+            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'], .jp-mod-error"
+        )
         return shown.all_inner_texts()
 
     def explorers(self) -> list[LabExplorer]:
