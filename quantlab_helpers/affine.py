@@ -3,26 +3,28 @@
     real = scale * (code - zero_point)
     code = clip(round_half_even(real / scale) + zero_point, qmin, qmax)
 
-Symmetric, b bits: codes are signed, from -qmax to qmax with qmax = 2**(b-1) - 1 (the "restricted" range, which
-leaves out -2**(b-1)), scale = absmax / qmax, zero_point = 0.
-Affine, b bits: codes are unsigned, from 0 to 2**b - 1. The range of real values is widened to hold 0, so that 0 has
-a code of its own, the zero point: scale = (highest - lowest) / (2**b - 1), zero_point = round(-lowest / scale).
+Symmetric: codes are signed, from -qmax to qmax = 2**(num_bits-1) - 1 (the "restricted" range, which leaves
+out -2**(num_bits-1)). scale = absmax / qmax and zero_point = 0.
 
-Both are the mappings of torchao's `choose_qparams_affine` and `quantize_affine` (symmetric with quant_min=-qmax,
-and asymmetric with unsigned codes), except that we divide by the scale where torchao multiplies by its float32
-reciprocal, which moves a few exact ties, and that its smallest scale is 1.2e-7. Jacob et al., arXiv 1712.05877,
-introduced the affine mapping; Wu et al., arXiv 2004.09602, compare the two.
+Affine: codes are unsigned, from 0 to qmax = 2**num_bits - 1. The range of values is widened to hold 0, so
+that 0 has a code of its own, the zero point. scale = (highest - lowest) / qmax and
+zero_point = round(-lowest / scale).
 
-One scale serves the whole tensor, one channel (an index of axis 0: weights are `(out_features, in_features)`), or
-one group (`group_size` neighbours along the last axis):
+Both follow torchao's `choose_qparams_affine` and `quantize_affine` (SYMMETRIC with quant_min = -qmax;
+ASYMMETRIC with unsigned codes) except that we divide by the scale, where torchao multiplies by its float32
+reciprocal, which moves a few exact ties; and that torchao lets no scale be below 1.2e-7. The affine mapping
+is from Jacob et al., arXiv 1712.05877; Wu et al., arXiv 2004.09602, compare the two.
 
-    per        x.shape               scale.shape
-    "tensor"   any                   ()
-    "channel"  (out, in, ...)        (out, 1, ...)         one for each index of axis 0; broadcasts against x
-    "group"    (..., in)             (..., in / group_size)
+A scale is shared by the whole tensor, by a channel (an index of axis 0: weights are `(out_features,
+in_features)`) or by a group (`group_size` neighbours along the last axis):
 
-In each case the values that share a scale are neighbours in C order, `x.size / scale.size` of them. That is what
-lets one blocked loop serve all three.
+    per        x.shape           scale.shape
+    "tensor"   any               ()
+    "channel"  (out, in, ...)    (out, 1, ...)               broadcasts against x
+    "group"    (..., in)         (..., in / group_size)
+
+The values that share a scale are always neighbours in C order, `x.size / scale.size` of them, a "row". So one
+blocked loop serves all three.
 """
 
 from __future__ import annotations
@@ -34,13 +36,21 @@ import numpy as np
 
 from .packing import pack, packed_size, unpack
 from .storage import read_file, write_file
-from .validation import boolean, finite_array, integer_array, one_of, positive_number, real_array, whole_number
+from .validation import (
+    boolean,
+    finite_array,
+    integer_array,
+    one_of,
+    positive_number,
+    real_array,
+    whole_number,
+)
 
 # Values worked on at a time, so that temporaries stay in the cache, which is where the speed comes from.
 BLOCK = 1 << 16
-LARGEST = np.finfo(np.float32).max
+LARGEST = float(np.finfo(np.float32).max)
 # Below this a scale would be a denormal number, too coarse to be accurate.
-SMALLEST_SCALE = np.finfo(np.float32).smallest_normal
+SMALLEST_SCALE = float(np.finfo(np.float32).smallest_normal)
 _HEADER_FIELDS = ("shape", "num_bits", "symmetric", "per", "group_size")
 
 
@@ -61,9 +71,9 @@ def quantize_per_tensor(x, num_bits: int = 8) -> tuple[np.ndarray, np.float32]:
 def dequantize(codes, scale, zero_point=0) -> np.ndarray:
     """Return scale * (codes - zero_point) as float32, in the shape of `codes`.
 
-    `scale` and `zero_point` are numbers, or arrays that broadcast to the shape of `codes` (for one scale per group
-    there is `QuantizedTensor.dequantize`). Results beyond float32's largest number saturate. Raises TypeError for
-    codes that are not integers, ValueError for shapes that do not fit.
+    `scale` and `zero_point` are numbers, or arrays that broadcast to the shape of `codes` (for scales of
+    groups there is `QuantizedTensor.dequantize`). Results beyond float32's largest number saturate. Raises
+    TypeError for codes that are not integers, ValueError for shapes that do not fit.
 
     >>> dequantize([-127, 50, 100], 0.01)
     array([-1.27,  0.5 ,  1.  ], dtype=float32)
@@ -73,25 +83,34 @@ def dequantize(codes, scale, zero_point=0) -> np.ndarray:
     zero_point = _broadcastable(zero_point, "zero_point", codes.shape)
     real = codes.astype(np.float32)  # exact: codes have at most 16 bits, float32 holds 24
     real -= zero_point
-    with np.errstate(over="ignore"):  # within half a step of the largest float32, the product may be beyond it
+    with np.errstate(over="ignore"):  # the code nearest to the largest float32 may stand for a little more
         real *= scale
     return np.clip(real, -LARGEST, LARGEST, out=real)
 
 
 def choose_qparams(
-    x, num_bits: int, *, symmetric: bool = True, per: str = "tensor", group_size: int | None = None, clip=None
+    x,
+    num_bits: int,
+    *,
+    symmetric: bool = True,
+    per: str = "tensor",
+    group_size: int | None = None,
+    clip: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return `(scale, zero_point)` for quantizing `x`: float32 and int32 arrays of the shape listed at the top.
+    """Return `(scale, zero_point)` for quantizing `x`: float32 and int32, in the shape listed at the top.
 
-    num_bits is 2 to 16. per is "tensor", "channel" (needs 2 axes or more) or "group", which needs `group_size`, a
-    divisor of the last axis. clip, a number above 0, narrows the range to -clip .. clip: values beyond it will
-    saturate, the others get finer steps. Zero points of symmetric tensors are 0. Where all values are 0 the scale is
-    1, and no scale is below the smallest normal float32, 1.2e-38.
+    num_bits    2 to 16
+    symmetric   signed codes and zero points of 0, or (False) unsigned codes and zero points that are chosen
+    per         "tensor", "channel" (2 axes or more) or "group" (1 axis or more)
+    group_size  with per="group": a divisor of the last axis
+    clip        a number above 0: take the range to be no wider than -clip to clip. The values beyond it will
+                saturate, the others get finer steps
 
-    Zero points are int32, wider than they need to be, so that `codes - zero_point` cannot wrap around.
+    All-zero values have scale 1, and no scale is below the smallest normal float32, 1.2e-38. Zero points are
+    int32, wider than they need to be, so that `codes - zero_point` does not wrap around.
 
-    Raises ValueError or TypeError for an empty `x`, NaN, infinity, float64 values beyond float32's range, a wrong
-    number of axes, and options out of range.
+    Raises ValueError or TypeError for NaN, infinity, values beyond float32's range, an empty `x`, too few
+    axes and options out of range.
 
     >>> choose_qparams([-1.0, 0.0, 3.0], 8, symmetric=False)
     (array(0.01568628, dtype=float32), array(64, dtype=int32))
@@ -100,7 +119,7 @@ def choose_qparams(
     qmin, qmax = code_range(num_bits, symmetric)
     lowest, highest = _ranges(x, _scale_shape(x.shape, per, group_size))
     if clip is not None:
-        clip = np.float32(positive_number(clip, "clip"))
+        clip = np.float32(min(max(positive_number(clip, "clip"), SMALLEST_SCALE), LARGEST))
         lowest, highest = np.maximum(lowest, -clip), np.minimum(highest, clip)
     if symmetric:
         scale = np.maximum(-lowest, highest) / np.float32(qmax)
@@ -109,30 +128,36 @@ def choose_qparams(
         scale = (highest * half - lowest * half) / np.float32(qmax) / half
     scale = np.where(lowest == highest, np.float32(1), np.maximum(scale, SMALLEST_SCALE))
     zero_point = np.zeros_like(scale) if symmetric else np.clip(np.rint(-lowest / scale), qmin, qmax)
-    return scale, np.array(zero_point, np.int32)
+    return np.asarray(scale, np.float32), np.asarray(zero_point, np.int32)
 
 
 def quantize(
-    x, num_bits: int = 8, *, symmetric: bool = True, per: str = "tensor", group_size: int | None = None, clip=None
+    x,
+    num_bits: int = 8,
+    *,
+    symmetric: bool = True,
+    per: str = "tensor",
+    group_size: int | None = None,
+    clip: float | None = None,
 ) -> QuantizedTensor:
     """Quantize `x` with the scale and zero point of `choose_qparams`, which has the same options and errors.
 
-    Every value within the range comes back from `.dequantize()` to within half a step (scale / 2), plus float32's
-    rounding. `x` may have any float dtype and memory layout: the codes are those of a contiguous float32 copy.
+    `.dequantize()` returns every value that was within the range to half a step, scale / 2, give or take
+    float32's rounding. `x` may have any float dtype and memory layout: its codes are those of a contiguous
+    float32 copy.
 
     >>> weight = np.random.default_rng(0).normal(size=(8, 64))
     >>> quantize(weight, 4, per="group", group_size=32)
     QuantizedTensor(shape=(8, 64), 4 bits, symmetric, per group of 32, 320 bytes, 5 bits per weight)
     """
     x = real_array(x, "x")
-    scale, zero_point = choose_qparams(
-        x, num_bits, symmetric=symmetric, per=per, group_size=group_size, clip=clip
-    )
+    scale, zero_point = choose_qparams(x, num_bits, symmetric=symmetric, per=per, group_size=group_size, clip=clip)
     qmin, qmax = code_range(num_bits, symmetric)
     codes = np.empty(x.shape, code_dtype(num_bits, symmetric))
     flat_codes, scales, zero_points = codes.reshape(-1), scale.reshape(-1, 1), zero_point.reshape(-1, 1)
     for where, rows, block in _blocks(x, scale.size):
-        steps = block / scales[rows]
+        with np.errstate(over="ignore"):  # far beyond `clip` a value may be infinitely many steps: it saturates
+            steps = block / scales[rows]
         np.rint(steps, out=steps)
         if not symmetric:
             steps += zero_points[rows].astype(np.float32)
@@ -142,16 +167,20 @@ def quantize(
 
 
 def fake_quantize(
-    x, num_bits: int = 8, *, symmetric: bool = True, per: str = "tensor", group_size: int | None = None, clip=None
+    x,
+    num_bits: int = 8,
+    *,
+    symmetric: bool = True,
+    per: str = "tensor",
+    group_size: int | None = None,
+    clip: float | None = None,
 ) -> np.ndarray:
     """Quantize and dequantize: the float32 values, in the shape of `x`, that the codes stand for.
 
     >>> fake_quantize([-1.0, 0.1, 0.3, 1.0], num_bits=3)          # steps of 1/3
     array([-1.        ,  0.        ,  0.33333334,  1.        ], dtype=float32)
     """
-    return quantize(
-        x, num_bits, symmetric=symmetric, per=per, group_size=group_size, clip=clip
-    ).dequantize()
+    return quantize(x, num_bits, symmetric=symmetric, per=per, group_size=group_size, clip=clip).dequantize()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,13 +207,19 @@ class QuantizedTensor:
     group_size: int | None = None
 
     def __post_init__(self):
-        expected = _scale_shape(self.codes.shape, self.per, self.group_size)
-        for name, array in (("scale", self.scale), ("zero_point", self.zero_point)):
-            if array.shape != expected:
-                raise ValueError(
-                    f"{name} must have shape {expected} for codes of shape {self.codes.shape} quantized "
-                    f"per {self.per}, not {array.shape}"
-                )
+        _, qmax = code_range(self.num_bits, self.symmetric)
+        scale_shape = _scale_shape(self.shape, self.per, self.group_size)
+        for name, shape, dtype in (
+            ("codes", self.shape, code_dtype(self.num_bits, self.symmetric)),
+            ("scale", scale_shape, np.dtype(np.float32)),
+            ("zero_point", scale_shape, np.dtype(np.int32)),
+        ):
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype != dtype:
+                raise ValueError(f"{name} must be {dtype} of shape {shape}, not {array.dtype} of {array.shape}")
+        highest = 0 if self.symmetric else qmax
+        if self.zero_point.min() < 0 or self.zero_point.max() > highest:
+            raise ValueError(f"zero_point must be from 0 to {highest}, not {self.zero_point}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -204,14 +239,17 @@ class QuantizedTensor:
         return real.reshape(self.shape)
 
     def packed(self) -> np.ndarray:
-        """Return the codes as bytes, a 1-d uint8 array: `pack`ed up to 8 bits, two bytes a code (low first) above."""
+        """Return the codes as a 1-d uint8 array: `pack`ed up to 8 bits, two bytes each (low first) above."""
         if self.num_bits <= 8:
             return pack(self.codes, self.num_bits)
         return self.codes.astype(_stored_dtype(self.num_bits, self.symmetric)).reshape(-1).view(np.uint8)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held when packed and saved: codes, 4 per scale and, if affine, 1 per zero point (2 above 8 bits)."""
+        """Bytes held when packed and saved.
+
+        The codes, 4 bytes for each scale and, if affine, 1 (above 8 bits: 2) for each zero point.
+        """
         return sum(_stored_sizes(self.shape, self.num_bits, self.symmetric, self.scale.size))
 
     @property
@@ -220,9 +258,10 @@ class QuantizedTensor:
         return 8 * self.nbytes / self.codes.size
 
     def save(self, path) -> None:
-        """Write a file of exactly `nbytes` bytes after a header of `storage.HEADER_BYTES` bytes.
+        """Write a file of exactly `nbytes` bytes after a header of `storage.HEADER_BYTES`.
 
-        Packed codes, then scales, then zero points if affine. An existing file is replaced, as by `numpy.save`.
+        Packed codes, then scales, then zero points if affine. Replaces an existing file, as `numpy.save`
+        does.
         """
         parts = [self.packed(), self.scale.astype("<f4")]
         if not self.symmetric:
@@ -236,16 +275,18 @@ class QuantizedTensor:
         fields, data = read_file(path)
         shape, num_bits, symmetric, per, group_size = (fields[name] for name in _HEADER_FIELDS)
         scale_shape = _scale_shape(tuple(shape), per, group_size)
-        dtype = _stored_dtype(num_bits, symmetric)
-        end_of_codes, end_of_scales = np.cumsum(_stored_sizes(shape, num_bits, symmetric, math.prod(scale_shape)))[:2]
+        stored = _stored_dtype(num_bits, symmetric)
+        sizes = _stored_sizes(shape, num_bits, symmetric, math.prod(scale_shape))
+        codes, scale, zero_point = (data[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(3))
         if num_bits <= 8:
-            codes = unpack(data[:end_of_codes], num_bits, shape, signed=symmetric)
+            codes = unpack(codes, num_bits, shape, signed=symmetric)
         else:
-            codes = np.frombuffer(data[:end_of_codes], dtype).astype(code_dtype(num_bits, symmetric)).reshape(shape)
-        scale = np.frombuffer(data[end_of_codes:end_of_scales], "<f4").astype(np.float32).reshape(scale_shape)
-        zero_point = np.zeros(scale_shape, np.int32)
-        if not symmetric:
-            zero_point.reshape(-1)[:] = np.frombuffer(data[end_of_scales:], dtype)
+            codes = np.frombuffer(codes, stored).reshape(shape).astype(code_dtype(num_bits, symmetric))
+        scale = np.frombuffer(scale, "<f4").reshape(scale_shape).astype(np.float32)
+        if symmetric:
+            zero_point = np.zeros(scale_shape, np.int32)
+        else:
+            zero_point = np.frombuffer(zero_point, stored).reshape(scale_shape).astype(np.int32)
         return cls(codes, scale, zero_point, num_bits, symmetric, group_size)
 
     def __repr__(self) -> str:
@@ -275,7 +316,7 @@ def code_dtype(num_bits: int, symmetric: bool = True) -> np.dtype:
 
 
 def _scale_shape(shape: tuple[int, ...], per: str, group_size: int | None) -> tuple[int, ...]:
-    """Return the shape of the scales for values of the given shape, or raise an error that names the argument."""
+    """Return the shape of the scales for values of `shape`, or raise an error that names the argument."""
     one_of(per, "per", ("tensor", "channel", "group"))
     if per != "group" and group_size is not None:
         raise ValueError(f'group_size goes with per="group" only, but per is {per!r}')
@@ -296,20 +337,21 @@ def _scale_shape(shape: tuple[int, ...], per: str, group_size: int | None) -> tu
 
 
 def _blocks(x: np.ndarray, num_scales: int):
-    """Walk over `x` in C order, in float32 blocks of at most BLOCK values, each row of a block having one scale.
+    """Walk over `x` in C order, in blocks of whole rows, or of pieces of a row longer than BLOCK values.
 
-    Yields `(where, rows, block)`: the slice of the flattened `x`, the slice of its scales, and the values as
-    (scales, values for each). A block is many whole rows, or a piece of one where rows are longer than BLOCK.
+    Yields `(where, rows, block)`: the block's slice of the flattened `x`, its slice of the flattened
+    scales, and its values as float32 of shape (scales, values that share each).
     """
-    flat = x.reshape(-1) if x.flags.c_contiguous else x.flat  # reshape would copy all of an array that is not
+    flat = x.reshape(-1) if x.flags.c_contiguous else x.flat  # which spares a copy of the whole
     row = x.size // num_scales
-    span = max(row, BLOCK - BLOCK % row)
+    span = max(row, BLOCK - BLOCK % row)  # as many whole rows as fit in a block, or a longer row
     for first in range(0, x.size, span):
         for start in range(first, min(first + span, x.size), BLOCK):
             stop = min(start + BLOCK, first + span, x.size)
             with np.errstate(over="ignore"):  # a float64 too large becomes infinite, which _ranges refuses
                 block = flat[start:stop].astype(np.float32, copy=False)
-            yield slice(start, stop), slice(start // row, -(-stop // row)), block.reshape(-1, min(row, stop - start))
+            rows = slice(start // row, -(-stop // row))
+            yield slice(start, stop), rows, block.reshape(rows.stop - rows.start, -1)
 
 
 def _ranges(x: np.ndarray, scale_shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -321,7 +363,7 @@ def _ranges(x: np.ndarray, scale_shape: tuple[int, ...]) -> tuple[np.ndarray, np
         np.maximum(highs[rows], block.max(axis=1), out=highs[rows])
     if not (np.isfinite(lows).all() and np.isfinite(highs).all()):  # min and max carry NaN along
         finite_array(x, "x")
-        raise ValueError(f"x must be within float32's range, +-{LARGEST:.3g}, but it reaches {np.abs(x).max():.3g}")
+        raise ValueError(f"x must be within float32's range, +-{LARGEST:.1g}, but it reaches {np.abs(x).max():.1g}")
     return lowest, highest
 
 
@@ -338,9 +380,11 @@ def _stored_sizes(shape, num_bits: int, symmetric: bool, num_scales: int) -> tup
 
 
 def _broadcastable(factor, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    factor = real_array(factor, name).astype(np.float32)
+    factor = finite_array(factor, name).astype(np.float32)
     try:
         np.broadcast_to(factor, shape)
     except ValueError:
-        raise ValueError(f"{name} of shape {factor.shape} does not broadcast to codes of shape {shape}") from None
+        raise ValueError(
+            f"{name} must broadcast to the codes' shape {shape}, but its shape is {factor.shape}"
+        ) from None
     return factor

@@ -1,9 +1,9 @@
 """b-bit codes <-> bytes, so that every claim about memory is about bytes that are really there.
 
-NumPy has no 4-bit array: codes of 2 to 7 bits still occupy a whole byte each until they are packed.
-The layout is a stream of bits, least significant bit first: code `i` occupies bits `i*b` to `i*b + b - 1` of the
-stream, and bit `k` of the stream is bit `k % 8` of byte `k // 8`. At 4 bits that is two codes a byte, the first
-in the low nibble (as in ONNX and MX; bitsandbytes puts the first in the high nibble).
+NumPy has no 4-bit array: codes of 2 to 7 bits still occupy a whole byte each until they are packed. The
+layout is a stream of bits, least significant bit first: code `i` occupies bits `i*b` to `i*b + b - 1` of
+the stream, and bit `k` of the stream is bit `k % 8` of byte `k // 8`. At 4 bits that is two codes a byte,
+the first in the low nibble (as in ONNX and MX; bitsandbytes puts the first in the high nibble).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from .validation import integer_array, whole_number
 
-# Codes worked on at a time, so that temporaries stay in cache. A multiple of 8, so that a block fills whole bytes.
+# Codes worked on at a time, so that temporaries stay in cache. A multiple of 8: a block fills whole bytes.
 BLOCK = 1 << 15
 
 
@@ -26,9 +26,9 @@ def packed_size(count: int, num_bits: int) -> int:
 def pack(codes, num_bits: int) -> np.ndarray:
     """Pack integer codes of `num_bits` bits (1 to 8) into a 1-d uint8 array of `packed_size` bytes.
 
-    `codes` may have any shape and is read in C order. The codes are either unsigned, 0 to 2**num_bits - 1, or
-    signed, -2**(num_bits-1) to 2**(num_bits-1) - 1, which are stored in two's complement. Codes that do not fit
-    raise ValueError, anything but integers TypeError. Spare bits at the end are 0.
+    `codes` may have any shape and is read in C order. The codes are either unsigned, 0 to 2**num_bits - 1,
+    or signed, -2**(num_bits-1) to 2**(num_bits-1) - 1, which are stored in two's complement. Codes that do
+    not fit raise ValueError, anything but integers TypeError. Spare bits at the end are 0.
 
     >>> pack([1, 2, 15], 4)                   # 0x21, 0x0F: the first code is the low nibble
     array([33, 15], dtype=uint8)
@@ -47,9 +47,9 @@ def pack(codes, num_bits: int) -> np.ndarray:
 def unpack(data, num_bits: int, shape, *, signed: bool = False) -> np.ndarray:
     """Return the codes that `pack(codes, num_bits)` made `data` from, in the given shape.
 
-    `data` is a uint8 array or bytes of exactly `packed_size` bytes, else ValueError. The bytes do not say whether
-    the codes were signed, so you do: the result is uint8 from 0 to 2**num_bits - 1, or with `signed=True` int8
-    from -2**(num_bits-1) to 2**(num_bits-1) - 1.
+    `data` is a uint8 array or bytes of exactly `packed_size` bytes, else ValueError. The bytes do not say
+    whether the codes were signed, so you do: the result is uint8 from 0 to 2**num_bits - 1, or with
+    `signed=True` int8 from -2**(num_bits-1) to 2**(num_bits-1) - 1.
 
     >>> unpack(pack([1, 2, 15], 4), 4, (3,))
     array([ 1,  2, 15], dtype=uint8)
@@ -58,7 +58,9 @@ def unpack(data, num_bits: int, shape, *, signed: bool = False) -> np.ndarray:
     """
     num_bits = whole_number(num_bits, "num_bits", 1, 8)
     codes = np.empty(shape, np.uint8)
-    data = np.frombuffer(data, np.uint8) if isinstance(data, bytes | bytearray | memoryview) else np.asarray(data)
+    if isinstance(data, bytes | bytearray | memoryview):
+        data = np.frombuffer(data, np.uint8)
+    data = np.asarray(data)
     if data.dtype != np.uint8:
         raise TypeError(f"data must be bytes or a uint8 array, not {data.dtype}")
     expected = packed_size(codes.size, num_bits)
@@ -73,8 +75,8 @@ def unpack(data, num_bits: int, shape, *, signed: bool = False) -> np.ndarray:
         _unpack_block(data[first : first + packed_size(block.size, num_bits)], num_bits, block)
     if signed:
         sign_bit = np.uint8(1 << (num_bits - 1))
-        codes ^= sign_bit  # two's complement: flip the sign bit, then subtract its value (uint8 wraps as int8 does)
-        codes -= sign_bit
+        codes ^= sign_bit  # two's complement: the sign bit stands for minus its value, so flip it ...
+        codes -= sign_bit  # ... and subtract its value (uint8 wraps round just as int8 needs it)
         codes = codes.view(np.int8)
     return codes
 
@@ -84,16 +86,16 @@ def _check_range(codes: np.ndarray, num_bits: int) -> None:
     qmin, qmax = (-(2 ** (num_bits - 1)), 2 ** (num_bits - 1) - 1) if lowest < 0 else (0, 2**num_bits - 1)
     if lowest < qmin or highest > qmax:
         raise ValueError(
-            f"codes must be from {qmin} to {qmax} to fit in {num_bits} bits, but they range from {lowest} to {highest}"
+            f"codes must be from {qmin} to {qmax} to fit in {num_bits} bits, not {lowest} to {highest}"
         )
 
 
-# A word is the smallest run of codes that fills whole bytes: 2 codes in 1 byte at 4 bits, 8 codes in 3 bytes at
-# 3 bits, 4 codes in 3 bytes at 6 bits. It is put together in one integer, whose low bytes are then kept.
+# A word is the smallest run of codes that fills whole bytes: 2 codes in 1 byte at 4 bits, 8 codes in 3 bytes
+# at 3 bits. It is put together in one integer, of which the low bytes are kept.
 
 
 def _word(num_bits: int) -> tuple[int, int, np.dtype]:
-    """Return the number of codes in a word, the number of bytes, and a little-endian integer that holds them."""
+    """Return how many codes and how many bytes a word has, and a little-endian integer type for it."""
     codes_per_word = 8 // math.gcd(num_bits, 8)
     bytes_per_word = codes_per_word * num_bits // 8
     return codes_per_word, bytes_per_word, np.dtype("u1" if bytes_per_word == 1 else "<u8")

@@ -1,7 +1,8 @@
 """A file that is a header of fixed size and then nothing but the data, so that its size can be accounted for.
 
-The header is one line of JSON, readable with `head -1`, padded with spaces to HEADER_BYTES bytes. It says what the
-data is, how many bytes follow (`nbytes`) and their checksum (`crc32`, of the header's other fields and the data).
+The header is one line of JSON, readable with `head -1`, padded with spaces to HEADER_BYTES bytes. It says
+what the data is, how many bytes follow (`nbytes`) and their checksum (`crc32`, of the header's other fields
+and the data).
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ import json
 import os
 import zlib
 
+import numpy as np
+
 HEADER_BYTES = 256
 FORMAT = "quantlab-1"
 
 
 def write_file(path, fields: dict, data: bytes) -> None:
-    """Write `fields` and `data` to a file of exactly HEADER_BYTES + len(data) bytes, replacing an existing file."""
+    """Write `fields` and `data` to a file of exactly HEADER_BYTES + len(data) bytes.
+
+    An existing file is replaced. Raises ValueError if the fields do not fit in the header.
+    """
     fields = {"format": FORMAT, **fields, "nbytes": len(data)}
-    line = json.dumps({**fields, "crc32": _checksum(fields, data)}).ljust(HEADER_BYTES - 1) + "\n"
+    line = _json({**fields, "crc32": _checksum(fields, data)}).ljust(HEADER_BYTES - 1) + "\n"
     if len(line) > HEADER_BYTES:
-        raise ValueError(f"the header of {os.fspath(path)} would be longer than {HEADER_BYTES} bytes: {line.strip()}")
+        raise ValueError(f"fields must fit in {HEADER_BYTES} bytes of JSON, not {len(line)}: {fields}")
     with open(path, "wb") as file:
         file.write(line.encode() + data)
 
@@ -27,7 +33,7 @@ def write_file(path, fields: dict, data: bytes) -> None:
 def read_file(path) -> tuple[dict, bytes]:
     """Return `(fields, data)` of a file that `write_file` wrote.
 
-    Raises ValueError that names the file and what was expected if it is another kind of file, cut short or damaged.
+    Raises ValueError if it is another kind of file, cut short or damaged, saying what was expected.
     """
     with open(path, "rb") as file:
         line, data = file.read(HEADER_BYTES), file.read()
@@ -45,7 +51,7 @@ def read_file(path) -> tuple[dict, bytes]:
         )
     if len(line) + len(data) != expected:
         raise ValueError(
-            f"{os.fspath(path)} should be {expected} bytes long by its header, but it is {len(line) + len(data)}"
+            f"{os.fspath(path)} should be {expected} bytes by its header, not {len(line) + len(data)}"
         )
     if _checksum(fields, data) != checksum:
         raise ValueError(f"{os.fspath(path)} is damaged: its contents should have the checksum {checksum}")
@@ -53,4 +59,8 @@ def read_file(path) -> tuple[dict, bytes]:
 
 
 def _checksum(fields: dict, data: bytes) -> int:
-    return zlib.crc32(data, zlib.crc32(json.dumps(fields).encode()))
+    return zlib.crc32(data, zlib.crc32(_json(fields).encode()))
+
+
+def _json(fields: dict) -> str:
+    return json.dumps(fields, default=np.generic.item)  # NumPy's numbers as Python's
