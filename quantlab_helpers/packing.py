@@ -85,9 +85,7 @@ def _check_range(codes: np.ndarray, num_bits: int) -> None:
     lowest, highest = codes.min(initial=0), codes.max(initial=0)
     qmin, qmax = (-(2 ** (num_bits - 1)), 2 ** (num_bits - 1) - 1) if lowest < 0 else (0, 2**num_bits - 1)
     if lowest < qmin or highest > qmax:
-        raise ValueError(
-            f"codes must be from {qmin} to {qmax} to fit in {num_bits} bits, not {lowest} to {highest}"
-        )
+        raise ValueError(f"codes must be from {qmin} to {qmax} to fit in {num_bits} bits, not {lowest} to {highest}")
 
 
 # A word is the smallest run of codes that fills whole bytes: 2 codes in 1 byte at 4 bits, 8 codes in 3 bytes

@@ -50,9 +50,7 @@ def read_file(path) -> tuple[dict, bytes]:
             f"of format {FORMAT!r}"
         )
     if len(line) + len(data) != expected:
-        raise ValueError(
-            f"{os.fspath(path)} should be {expected} bytes by its header, not {len(line) + len(data)}"
-        )
+        raise ValueError(f"{os.fspath(path)} should be {expected} bytes by its header, not {len(line) + len(data)}")
     if _checksum(fields, data) != checksum:
         raise ValueError(f"{os.fspath(path)} is damaged: its contents should have the checksum {checksum}")
     return fields, data
