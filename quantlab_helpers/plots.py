@@ -45,7 +45,7 @@ def error_by_value(x, restored, scale: float) -> None:
         for sign, label in ((1, "half a step"), (-1, None)):
             axes.axhline(sign * scale / 2, color=style.INK, linestyle="--", label=label)
         axes.set(xlabel="value", ylabel="restored - value")
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # above the points, which fill the plot
         plt.show()
 
 

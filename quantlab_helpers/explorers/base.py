@@ -114,7 +114,7 @@ class Explorer:
         return {
             **self.panel._repr_mimebundle_(),
             "image/svg+xml": self.draw(start),
-            "text/plain": f"{self.title}: {self.describe(start)}",
+            "text/plain": f"{self.title}\n{self.describe(start)}",
         }
 
 

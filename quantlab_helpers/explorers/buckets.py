@@ -25,8 +25,7 @@ class Buckets:
     counts: np.ndarray  # (number of codes that occur,) values in each
     edges: np.ndarray  # of the histogram of the original values
     histogram: np.ndarray
-    low: float  # values below or above these are clipped
-    high: float
+    threshold: float  # values of a larger magnitude are clipped
     num_clipped: int
     mean_error: float
     clipping_share: float  # of the summed absolute error
@@ -58,8 +57,7 @@ def buckets(x) -> Explorer:
             counts=counts,
             edges=edges,
             histogram=histogram,
-            low=max(-clip * absmax, float(x.min())),
-            high=min(clip * absmax, float(x.max())),
+            threshold=clip * absmax,
             num_clipped=int(outside.sum()),
             mean_error=float(mean_abs_error(x, restored)),
             clipping_share=float(error[outside].sum() / (error.sum() or 1.0)),
@@ -85,8 +83,8 @@ def _draw(result: Buckets) -> str:
     top = 1.6 * result.histogram.max()
     span = max(abs(result.edges[0]), abs(result.edges[-1])) * 1.05
     chart = Chart((min(result.edges[0] * 1.05, -0.02 * span), span), (0, top), x_label="value", y_label="density")
-    chart.band(-span, result.low, style.ERROR)
-    chart.band(result.high, span, style.ERROR)
+    chart.band(-span, -result.threshold, style.ERROR)
+    chart.band(result.threshold, span, style.ERROR)
     # Heights are counts for each bin's width of the axis, so bars of any width compare with the outline.
     heights = np.minimum(result.counts * bin_width / result.scale, top)
     centres = (result.codes.astype(np.float64) - result.zero_point) * result.scale

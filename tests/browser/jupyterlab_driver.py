@@ -159,7 +159,8 @@ class LabExplorer:
 
     def read_outs(self) -> list[str]:
         """What the list beside each slider shows."""
-        return self.panel.locator("select").evaluate_all("all => all.map(s => s.selectedOptions[0].text)")
+        shown = self.panel.locator("select").evaluate_all("all => all.map(s => s.selectedOptions[0].text)")
+        return [text.replace("\xa0", " ") for text in shown]  # ipywidgets keeps the words of an option together
 
     def wait_until_settled(self) -> None:
         """Wait until the one picture that is seen belongs to what the lists show."""

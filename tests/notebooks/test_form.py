@@ -6,6 +6,7 @@ import course
 import pytest
 
 MOST_CODE_LINES = 15  # a class can read that much aloud
+MOST_COLUMNS = 100  # more would scroll sideways in JupyterLab on a laptop
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -38,7 +39,9 @@ def test_stored_outputs_hold_no_widget_state_timings_or_paths(name):
 @pytest.mark.parametrize("name", course.NAMES)
 def test_code_cells_are_short(name):
     for cell in _code_cells(name):
-        assert len(cell.source.splitlines()) <= MOST_CODE_LINES, cell.source
+        lines = cell.source.splitlines()
+        assert len(lines) <= MOST_CODE_LINES, cell.source
+        assert max(map(len, lines)) <= MOST_COLUMNS, cell.source
 
 
 @pytest.mark.parametrize("name", course.NAMES)
@@ -51,7 +54,7 @@ def test_links_lead_to_files_that_are_there(name):
 def test_anatomy(name):
     source = "\n".join(cell.source for cell in _code_cells(name))
     prose = _prose(name)
-    assert _code_cells(name)[0].source.startswith("import quantlab_helpers as ql")
+    assert "import quantlab_helpers as ql" in _code_cells(name)[0].source
     assert "After this you can" in prose
     assert re.search(r"About \d+ minutes", prose)
     assert "ql.predict(" in source and ".compare(" in source
