@@ -1,0 +1,39 @@
+"""The package as a whole: a light import, every public name, and examples that do what they say."""
+
+import doctest
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import quantlab_helpers as ql
+
+HEAVY = ["matplotlib", "ipywidgets", "IPython", "gguf", "numba", "safetensors", "tokenizers", "tqdm", "ml_dtypes"]
+WITH_EXAMPLES = ["affine", "linear", "metrics", "number_formats", "packing"]
+
+
+def test_import_is_light():
+    program = f"import sys, quantlab_helpers; print(*(name for name in {HEAVY} if name in sys.modules))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", ql.__all__)
+def test_every_public_name_is_there_and_documented(name):
+    assert getattr(ql, name) is not None
+    assert name in dir(ql)
+    if callable(getattr(ql, name)):
+        assert getattr(ql, name).__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'quantlab_helpers' has no attribute 'quantise'"):
+        _ = ql.quantise
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples_in_docstrings(module):
+    failures, attempted = doctest.testmod(importlib.import_module(f"quantlab_helpers.{module}"))
+    assert attempted > 0
+    assert failures == 0
