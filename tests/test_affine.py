@@ -204,7 +204,7 @@ def test_a_list_and_a_number_will_do():
 
 
 def test_peak_memory():
-    x = normal(2000, 4096)
+    x = normal(4096, 4096)  # so that two blocks are little beside the codes
     for options in PER[:2]:
         for array in (x, np.asfortranarray(x)):
             tracemalloc.start()
