@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 
 from IPython.display import display
@@ -43,22 +42,32 @@ def predict(question: str, answer=None, *, choices=None) -> Prediction:
     >>> guess = predict("How many buckets does int4 have?", answer=16)
     >>> guess.compare(15)   # restricted range: -7 .. 7
     """
-    ask = "Put your " + (f"choice ({', '.join(map(repr, choices))})" if choices else "number")
     try:
-        if answer is not None and choices:
-            one_of(answer, "answer", choices)
-        elif answer is not None and (isinstance(answer, bool) or not isinstance(answer, numbers.Real)):
-            raise ValueError(f"answer must be a number, not {answer!r}")
-        elif answer is not None and not math.isfinite(answer):
-            raise ValueError(f"answer must be a finite number, not {answer!r}")
+        answer = _checked(answer, choices)
     except ValueError as error:
         display(Message("hint", question, (f"{error}.",)))
         return Prediction(question, None)
     if answer is None:
-        display(Message("note", question, (f"{ask} in place of `None` and run the cell before you read on.",)))
+        ask = f"choice ({', '.join(map(repr, choices))})" if choices else "number"
+        display(Message("note", question, (f"Put your {ask} in place of `None` and run the cell before you read on.",)))
     else:
-        display(Message("good", question, (f"Your prediction: {answer}.",)))
+        display(Message("note", question, (f"Noted: {answer}.",)))
     return Prediction(question, answer)
+
+
+def _checked(answer, choices):
+    """Return `answer` if it can be compared later; ValueError says what it should be."""
+    if answer is None:
+        return None
+    if choices:
+        return one_of(answer, "answer", choices)
+    try:
+        number = float(answer)  # "0.01", in quotes, is a number too
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(answer, bool) or not math.isfinite(number):
+        raise ValueError(f"answer must be a number, not {answer!r}")
+    return number
 
 
 def _number(value) -> str:
@@ -76,4 +85,8 @@ def _distance(guess: float, measured: float) -> str:
     if guess * measured <= 0:
         return f"{_number(abs(guess - measured))} apart"
     ratio = guess / measured
-    return f"{ratio:.3g} times too high" if ratio > 1 else f"{1 / ratio:.3g} times too low"
+    return f"{_ratio(ratio)} times too high" if ratio > 1 else f"{_ratio(1 / ratio)} times too low"
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"

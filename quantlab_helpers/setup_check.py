@@ -9,6 +9,7 @@ from IPython.display import display
 
 from .messages import Message
 
+_PYTHON = (3, 11)
 # The lowest versions that the notebooks rely on; requirements.txt asks for at least these.
 _NEEDED = {
     "numpy": (1, 26),
@@ -24,6 +25,8 @@ _NEEDED = {
 def check_setup() -> None:
     """Look for each package that the notebooks need, and for its version; show what is missing and the fix."""
     problems = [problem for problem in map(_problem, _NEEDED) if problem]
+    if sys.version_info < _PYTHON:
+        problems.append(f"this is Python {sys.version.split()[0]}; {'.'.join(map(str, _PYTHON))} or newer is needed")
     if problems:
         fix = f"Run in the course's folder: `{sys.executable} -m pip install -r requirements.txt`, then restart."
         display(Message("hint", "Something is missing.", (*problems, fix)))

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import warnings
 
 import course
 import numpy as np
@@ -11,7 +12,12 @@ import quantlab_helpers as ql
 from quantlab_helpers import exercises
 
 NAMES = exercises.names()
-WRONG_ANSWERS = [(name, wrong) for name in NAMES for wrong in exercises.get(name).wrong_answers]
+WRONG_ANSWERS = [
+    pytest.param(name, wrong, function, id=f"{name}-{wrong.mistake}-{i}")
+    for name in NAMES
+    for wrong in exercises.get(name).wrong_answers
+    for i, function in enumerate(wrong.functions)
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -21,12 +27,28 @@ def test_reference_passes(name):
     assert task.check(task.reference).state == "passed"
 
 
-@pytest.mark.parametrize(("name", "wrong"), WRONG_ANSWERS, ids=lambda x: getattr(x, "mistake", x))
-def test_wrong_answer_earns_its_own_hint(name, wrong):
-    report = exercises.get(name).check(wrong.function)
+@pytest.mark.parametrize(("name", "wrong", "function"), WRONG_ANSWERS)
+def test_wrong_answer_earns_its_own_hint(name, wrong, function):
+    report = exercises.get(name).check(function)
     assert report.state == "failed"
     assert report.hint == wrong.hint
     assert len(report.example) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reference_runs_without_a_warning(name):
+    task = exercises.get(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for case in task.all_cases():
+            task.reference(*case)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if len(exercises.get(name).outputs) > 1])
+def test_right_values_in_another_order_are_told_so(name):
+    task = exercises.get(name)
+    report = task.check(lambda *arguments: tuple(reversed(task.reference(*arguments))))
+    assert "in another order" in report.hint
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,9 +95,59 @@ def _raise_not_implemented(*arguments):
     raise NotImplementedError
 
 
-@pytest.mark.parametrize("stub", [lambda *a: None, _raise_not_implemented])
+def _only_a_docstring(x, num_bits):
+    """Return (scale, zero_point)."""
+    ...
+
+
+def _forgot_return(x, num_bits):
+    scale = (x.max() - x.min()) / (2**num_bits - 1)
+    print(scale)
+
+
+@pytest.mark.parametrize("stub", [lambda *a: None, _only_a_docstring, _raise_not_implemented])
 def test_a_stub_counts_as_not_started(stub):
-    assert exercises.get("zero_point").check(stub).state == "not started"
+    assert exercises.get("affine_qparams").check(stub).state == "not started"
+
+
+def test_code_that_forgot_its_return_is_an_attempt(capsys):
+    report = exercises.get("affine_qparams").check(_forgot_return)
+    assert report.state == "failed"
+    assert "`return`" in report.hint
+    assert len(capsys.readouterr().out.splitlines()) == 1  # it prints for the first case only
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda x, b: (np.zeros(x.shape, np.int8), np.array([2.0])), "`scale`: The shape is (1,)"),
+        (lambda x, b: np.zeros(x.shape, np.int8), "Return 2 values: `codes, scale`"),
+        (lambda x, b: (np.full(x.shape, 9, np.int8), _REFERENCE(x, b)[1]), "`scale`: right. Not yet: `codes`"),
+        (lambda x, b: (_REFERENCE(x, b)[0].astype(int), _REFERENCE(x, b)[1]), "should be int8"),
+    ],
+)
+def test_a_mistake_that_nobody_foresaw_is_narrowed_down(function, told):
+    assert told in exercises.get("quantize_symmetric").check(function).hint
+
+
+_REFERENCE = exercises.get("quantize_symmetric").reference
+
+
+def _half_up(x, num_bits):
+    codes, scale = [], float(max(abs(v) for v in x.ravel()) / (2 ** (num_bits - 1) - 1)) or 1.0
+    for v in x.ravel():
+        codes.append(int(np.floor(v / scale + 0.5)))
+    return np.array(codes, dtype="int8").reshape(x.shape), scale
+
+
+def _reciprocal_in_float32(x, num_bits):
+    scale = np.float32(np.abs(x).max()) / np.float32(2 ** (num_bits - 1) - 1) or np.float32(1)
+    return [np.rint(x * (1 / scale)).astype(np.int8), scale]
+
+
+@pytest.mark.parametrize("another_style", [_half_up, _reciprocal_in_float32])
+def test_a_right_answer_in_another_style_passes(another_style):
+    assert exercises.get("quantize_symmetric").check(another_style).state == "passed"
 
 
 def test_a_function_that_changes_its_input_is_told_so():
@@ -83,28 +155,28 @@ def test_a_function_that_changes_its_input_is_told_so():
         x -= x
         return x, num_bits
 
-    assert "changes the array" in exercises.get("zero_point").check(in_place).hint
+    assert "changes the array" in exercises.get("affine_qparams").check(in_place).hint
 
 
 def test_an_error_in_the_function_is_named_with_its_line():
     def broken(x, num_bits):
         return x.no_such_attribute
 
-    hint = exercises.get("zero_point").check(broken).hint
+    hint = exercises.get("affine_qparams").check(broken).hint
     assert "AttributeError" in hint and "x.no_such_attribute" in hint
 
 
 def test_a_passing_function_is_kept(capsys):
-    mine = exercises.get("zero_point").reference
-    assert ql.exercise("zero_point")(lambda x, b: mine(x, b)) is not mine
-    assert "✓ zero_point: passed" in capsys.readouterr().out
+    mine = exercises.get("affine_qparams").reference
+    assert ql.exercise("affine_qparams")(lambda x, b: mine(x, b)) is not mine
+    assert "✓ affine_qparams: passed" in capsys.readouterr().out
 
 
 def test_hints_climb_their_ladder_and_stay_on_the_last(capsys):
-    ladder = exercises.get("zero_point").hints
+    ladder = exercises.get("affine_qparams").hints
     shown = []
     for _ in range(len(ladder) + 1):
-        ql.hint("zero_point")
+        ql.hint("affine_qparams")
         shown.append(capsys.readouterr().out)
     assert all(text in out for text, out in zip(ladder, shown, strict=False))
     assert ladder[-1] in shown[-1]
@@ -112,17 +184,17 @@ def test_hints_climb_their_ladder_and_stay_on_the_last(capsys):
 
 def test_the_solution_is_shown_only_after_an_attempt(monkeypatch, capsys):
     monkeypatch.setattr(exercises, "_attempts", {})
-    ql.show_solution("zero_point")
+    ql.show_solution("affine_qparams")
     assert "Try it first" in capsys.readouterr().out
-    ql.exercise("zero_point")(lambda x, num_bits: None)  # a stub is no attempt
-    ql.show_solution("zero_point")
+    ql.exercise("affine_qparams")(lambda x, num_bits: None)  # a stub is no attempt
+    ql.show_solution("affine_qparams")
     assert "Try it first" in capsys.readouterr().out
-    ql.exercise("zero_point")(lambda x, num_bits: (1, 2))
+    ql.exercise("affine_qparams")(lambda x, num_bits: (1, 2))
     capsys.readouterr()
-    ql.show_solution("zero_point")
+    ql.show_solution("affine_qparams")
     assert "Try it first" not in capsys.readouterr().out
 
 
 def test_an_unknown_exercise_is_an_error_that_lists_the_names():
-    with pytest.raises(ValueError, match=r"no exercise 'zero_pint'.*zero_point"):
-        ql.exercise("zero_pint")
+    with pytest.raises(ValueError, match=r"no exercise 'affine_qparam'.*affine_qparams"):
+        ql.exercise("affine_qparam")

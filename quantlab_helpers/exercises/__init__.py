@@ -1,6 +1,7 @@
 """The exercises of the course: `@ql.exercise(name)` checks a learner's function as its cell runs.
 
-Each exercise is a module of this package with an `EXERCISE`; its name is the module's name.
+Each exercise is a module of this package with an `EXERCISE`. The module, the exercise and the function that the
+learner writes have one name.
 """
 
 from __future__ import annotations
@@ -69,7 +70,10 @@ def show_solution(name: str) -> None:
 
 def _as_message(task: Exercise, report: Report) -> Message:
     if report.state == "passed":
-        return Message("good", f"{task.name}: passed on all {report.tried} examples.", (f"Checked: {task.checked}.",))
+        again = "Run the cells below again: they now use your function."
+        return Message(
+            "good", f"{task.name}: passed on all {report.tried} examples.", (f"Checked: {task.checked}.", again)
+        )
     help_line = f'More help: `ql.hint("{task.name}")`.'
     if report.state == "not started":
         borrowed = "Until yours passes, the cells below use the reference solution."

@@ -1,30 +1,33 @@
 """How an exercise is checked: against a reference, on many inputs, with a hint for each known mistake.
 
-The checker runs the learner's function and the reference on the same inputs. Where they differ it asks which of the
-*known wrong answers* gives what the learner's function gave: that mistake's hint is shown, with the first failing
-example in numbers. So a hint is earned by what a function does, not by how it is written.
+The checker runs the learner's function and the reference on the same inputs. Where they differ it asks which of
+the *known wrong answers* gives what the learner's function gave: that mistake's hint is shown, with the first
+failing example in numbers. So a hint is earned by what a function does, not by how it is written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
+import io
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 _SEEDS = range(3)  # `cases` is drawn once for each seed
+_ALIKE = 0.8  # a known mistake explains a failure if it gives the same on this share of the failing cases
 
 
 @dataclass(frozen=True)
 class WrongAnswer:
-    """A mistake that learners make: its name for instructors, code that makes it, the hint that it earns."""
+    """A mistake that learners make: its name for instructors, ways to write it, and the hint that each earns."""
 
     mistake: str
-    function: Callable
+    functions: tuple[Callable, ...]
     hint: str
 
 
@@ -32,24 +35,35 @@ class WrongAnswer:
 class Exercise:
     """One exercise: what it asks, how it is checked and what helps.
 
-    `cases(rng)` yields the argument tuples to try, small readable ones first. Outputs are compared with the
-    reference's: the same structure and shape, whole numbers exactly, real numbers to `rtol` of the largest value.
+    Outputs are compared with the reference's: the same structure and shape, whole numbers exactly (arrays of them
+    in the same dtype), real numbers to `rtol` of the largest value.
     """
 
-    name: str
+    reference: Callable  # can be pasted into a notebook: it uses nothing but its arguments, np and ql
+    outputs: tuple[str, ...]  # what the function returns, by name
     checked: str  # what a green line says was checked
-    reference: Callable
-    cases: Callable[[np.random.Generator], Iterator[tuple]]
+    examples: tuple[tuple, ...]  # arguments to try first, small enough to read
+    cases: Callable[[np.random.Generator], Iterator[tuple]]  # yields random arguments
     hints: tuple[str, ...]  # a ladder: each says more than the one before
     wrong_answers: tuple[WrongAnswer, ...]
     rtol: float = 1e-5  # float32 keeps about seven digits; sums in another order lose one or two
-    exact_dtype: bool = False  # for results whose dtype is the point, such as packed bytes
+
+    @property
+    def name(self) -> str:
+        """The name of the exercise is that of the function to write."""
+        return self.reference.__name__
+
+    def all_cases(self) -> list[tuple]:
+        """Every argument tuple that is tried: the examples, then random ones, the same in each run."""
+        drawn = (case for seed in _SEEDS for case in self.cases(np.random.default_rng(seed)))
+        return [*self.examples, *drawn]
 
     def check(self, function: Callable) -> Report:
         """Run `function` on every case and say what it got right, or which mistake it makes."""
-        cases = [case for seed in _SEEDS for case in self.cases(np.random.default_rng(seed))]
-        outcomes = [_run(function, case) for case in cases]
-        if all(outcome.value is None and outcome.may_be_a_stub for outcome in outcomes):
+        cases = self.all_cases()
+        # What the function prints, to debug itself, is shown for the first case only.
+        outcomes = [_run(function, cases[0]), *(_run_quietly(function, case) for case in cases[1:])]
+        if _is_stub(function, outcomes):
             return Report("not started", len(cases))
         expected = [_run(self.reference, case) for case in cases]
         failing = [i for i, (o, e) in enumerate(zip(outcomes, expected, strict=True)) if not self._same(o, e)]
@@ -61,25 +75,28 @@ class Exercise:
 
     def _diagnose(self, cases, outcomes, expected, failing) -> str:
         """Return the hint of the known wrong answer that best reproduces the failing outcomes."""
-        if outcomes[failing[0]].changed_input:
+        first = outcomes[failing[0]]
+        if first.changed_input:
             return "Your function changes the array that it is given. Work on a copy, or make a new array."
-        best, best_score = "", (0.5, 0.0)
+        best, best_score = "", (_ALIKE, 0.0)
         for wrong in self.wrong_answers:
-            mistaken = [_run(wrong.function, case) for case in cases]
-            alike = [self._same(a, b) for a, b in zip(outcomes, mistaken, strict=True)]
-            score = (float(np.mean([alike[i] for i in failing])), float(np.mean(alike)))
-            if score > best_score:
-                best, best_score = wrong.hint, score
-        if best or outcomes[failing[0]].error is None:
-            return best or _difference(outcomes[failing[0]].value, expected[failing[0]].value)
-        return f"Your function stopped with {outcomes[failing[0]].describe_error()}."
+            for function in wrong.functions:
+                mistaken = [_run_quietly(function, case) for case in cases]
+                # Both ways round, because floats are no codes, though whole numbers may stand for floats.
+                alike = [self._same(a, b) and self._same(b, a) for a, b in zip(outcomes, mistaken, strict=True)]
+                score = (float(np.mean([alike[i] for i in failing])), float(np.mean(alike)))
+                if score > best_score:
+                    best, best_score = wrong.hint, score
+        if best:
+            return best
+        if first.error is not None:
+            return f"Your function stopped with {first.describe_error()}."
+        return _difference(first.value, expected[failing[0]].value, self.outputs, self.rtol)
 
     def _same(self, a: _Outcome, b: _Outcome) -> bool:
         if a.error is not None or b.error is not None:
             return type(a.error) is type(b.error)
-        if a.changed_input != b.changed_input:
-            return False
-        return _same_value(a.value, b.value, self.rtol, self.exact_dtype)
+        return a.changed_input == b.changed_input and _same_value(a.value, b.value, self.rtol)
 
 
 @dataclass(frozen=True)
@@ -89,7 +106,7 @@ class Report:
     state: str
     tried: int
     hint: str = ""
-    example: tuple[str, ...] = field(default=())
+    example: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,10 +116,6 @@ class _Outcome:
     value: object = None
     error: Exception | None = None
     changed_input: bool = False
-
-    @property
-    def may_be_a_stub(self) -> bool:
-        return self.value is None and (self.error is None or isinstance(self.error, NotImplementedError))
 
     def describe_error(self) -> str:
         line = traceback.extract_tb(self.error.__traceback__)[-1]
@@ -118,48 +131,77 @@ def _run(function: Callable, arguments: tuple) -> _Outcome:
             value = function(*given)
     except Exception as error:  # whatever a learner's code raises becomes a hint, never a traceback
         return _Outcome(error=error)
-    changed = not all(_same_value(a, b, 0.0, True) for a, b in zip(given, arguments, strict=True))
+    changed = not all(_same_value(a, b, 0.0) for a, b in zip(given, arguments, strict=True))
     return _Outcome(value=value, changed_input=changed)
 
 
-def _same_value(a, b, rtol: float, exact_dtype: bool) -> bool:
+def _run_quietly(function: Callable, arguments: tuple) -> _Outcome:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return _run(function, arguments)
+
+
+def _is_stub(function: Callable, outcomes: list[_Outcome]) -> bool:
+    """Whether nothing was written yet. Code that gives None is an attempt, one that forgot its `return`."""
+    if all(isinstance(outcome.error, NotImplementedError) for outcome in outcomes):
+        return True
+    if any(outcome.value is not None or outcome.error is not None for outcome in outcomes):
+        return False
+    code = function.__code__
+    return not code.co_names and code.co_nlocals == len(inspect.signature(function).parameters)
+
+
+def _same_value(a, b, rtol: float) -> bool:
     """Whether `a` is as good as `b`: the same structure, kind of number and shape, and values within `rtol`."""
     if isinstance(b, tuple):
         same_length = isinstance(a, tuple | list) and len(a) == len(b)
-        return same_length and all(_same_value(x, y, rtol, exact_dtype) for x, y in zip(a, b, strict=True))
+        return same_length and all(_same_value(x, y, rtol) for x, y in zip(a, b, strict=True))
     if a is None or b is None or isinstance(b, str):
         return type(a) is type(b) and a == b
     try:
         a, b = np.asarray(a), np.asarray(b)
     except ValueError:  # a ragged list is no array
         return False
-    if a.shape != b.shape or a.dtype.kind not in "iuf" or (exact_dtype and a.dtype != b.dtype):
+    if a.shape != b.shape or a.dtype.kind not in "iuf":
         return False
-    if b.dtype.kind in "iu":
-        return a.dtype.kind in "iu" and bool(np.array_equal(a, b))
+    if b.dtype.kind in "iu":  # codes: as an array their dtype is part of the answer
+        return a.dtype.kind in "iu" and (b.ndim == 0 or a.dtype == b.dtype) and bool(np.array_equal(a, b))
     a, b = a.astype(np.float64), b.astype(np.float64)
     finite = np.abs(b[np.isfinite(b)])
     return bool(np.allclose(a, b, rtol=0, atol=rtol * finite.max(initial=0), equal_nan=True))
 
 
-def _difference(value, expected) -> str:
-    """The first thing that sets `value` apart from `expected`, where no known mistake explains it."""
+def _difference(value, expected, outputs: tuple[str, ...], rtol: float) -> str:
+    """What sets `value` apart from `expected`, where no known mistake explains it; "" if only the numbers do."""
     if value is None:
         return "Your function gives None here. Does every path end with `return`?"
-    if isinstance(expected, tuple):
-        if not isinstance(value, tuple | list) or len(value) != len(expected):
-            return f"Return {len(expected)} values, separated by commas."
-        pairs = zip(value, expected, strict=True)
-        return next((_difference(a, b) for a, b in pairs if not _same_value(a, b, 1e-5, False)), "")
+    if not isinstance(expected, tuple):
+        return _difference_of_one(value, expected)
+    if not isinstance(value, tuple | list) or len(value) != len(expected):
+        return f"Return {len(expected)} values: `{', '.join(outputs)}`."
+    if _same_value(tuple(reversed(value)), expected, rtol):
+        return f"The values are right but in another order: return `{', '.join(outputs)}`."
+    wrong = {
+        name: _difference_of_one(a, b)
+        for name, a, b in zip(outputs, value, expected, strict=True)
+        if not _same_value(a, b, rtol)
+    }
+    told = next((f"`{name}`: {text}" for name, text in wrong.items() if text), "")
+    right = [f"`{name}`" for name in outputs if name not in wrong]
+    if told or not right:
+        return told
+    return f"{' and '.join(right)}: right. Not yet: {' and '.join(f'`{name}`' for name in wrong)}."
+
+
+def _difference_of_one(value, expected) -> str:
     try:
         a, b = np.asarray(value), np.asarray(expected)
     except ValueError:
-        return "Return one array: what your function returns is a ragged list."
+        return "Return one array: this is a ragged list."
     if a.shape != b.shape:
         return f"The shape is {a.shape}, but it should be {b.shape}."
     if b.dtype.kind in "iu" and a.dtype.kind not in "iu":
-        return f"The dtype is {a.dtype}, but codes are whole numbers: round, then `.astype(...)`."
-    if a.dtype != b.dtype and a.dtype.kind == b.dtype.kind and np.array_equal(a, b):
+        return f"The dtype is {a.dtype}, but these are whole numbers: round, then make them integers."
+    if a.dtype != b.dtype and a.dtype.kind in "iu" and np.array_equal(a, b):
         return f"The numbers are right, but the dtype is {a.dtype} and should be {b.dtype}."
     return ""
 
@@ -181,8 +223,11 @@ def _short(value) -> str:
         return "(" + ", ".join(map(_short, value)) + ")"
     if isinstance(value, np.ndarray) and value.size > 24:
         return f"an array of shape {value.shape}"
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.ndim:
         return " ".join(np.array2string(value, precision=4, separator=", ", max_line_width=10**6).split())
-    if isinstance(value, float | np.floating):
-        return f"{float(value):.6g}"
-    return repr(value.item()) if isinstance(value, np.generic) else repr(value)
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.item()
+    if isinstance(value, float):
+        text = f"{value + 0.0:.6g}"  # + 0.0 turns -0.0 into 0.0
+        return text if set(text) & set(".en") else f"{text}.0"
+    return repr(value)

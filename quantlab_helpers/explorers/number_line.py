@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import style
-from ..affine import choose_qparams
+from ..affine import choose_qparams, code_range
 from ..validation import finite_array
 from .base import Control, Explorer
 from .svg import Chart
@@ -21,6 +21,7 @@ class OnTheLine:
     scale: float
     qmax: int
     code: int
+    absmax: float  # the last mark of either side
     reach: float  # half the length of the line that is shown
 
     @property
@@ -31,6 +32,10 @@ class OnTheLine:
     def error(self) -> float:
         return abs(self.restored - self.value)
 
+    @property
+    def is_clipped(self) -> bool:
+        return abs(self.value) > self.absmax
+
 
 def number_line(x) -> Explorer:
     """Drag one float along the line on which `x` lives, and see which code of 2, 3, 4 or 8 bits it becomes.
@@ -39,20 +44,20 @@ def number_line(x) -> Explorer:
     """
     x = finite_array(x, "x")
     absmax = float(np.abs(x).max()) or 1.0
-    reach = 1.2 * absmax
+    reach = 1.6 * absmax  # at 2 bits, a float is more than half a step beyond the last mark from 1.5 on
 
-    def compute(value, num_bits):
+    def compute(num_bits, value):
         scale, _ = choose_qparams(x, num_bits)
-        qmax = 2 ** (num_bits - 1) - 1
-        code = int(np.clip(np.round(value / scale), -qmax, qmax))
-        return OnTheLine(value, float(scale), qmax, code, reach)
+        qmin, qmax = code_range(num_bits)
+        code = int(np.clip(np.round(value / scale), qmin, qmax))
+        return OnTheLine(value, float(scale), qmax, code, absmax, reach)
 
     values = tuple(float(v) for v in np.linspace(-reach, reach, 49))
     return Explorer(
         title="Which bucket does this float fall into?",
         controls=(
             Control("num_bits", "bits", (2, 3, 4, 8), 3),
-            Control("value", "float", values, values[31], lambda v: f"{v:+.3f}"),
+            Control("value", "float", values, values[30], lambda v: f"{v:+.3g}"),
         ),
         compute=compute,
         draw=_draw,
@@ -61,33 +66,25 @@ def number_line(x) -> Explorer:
 
 
 def _draw(line: OnTheLine) -> str:
-    chart = Chart((-line.reach, line.reach), (0, 1), x_label="value (float32)", y_ticks=False, width=680, height=190)
+    edge = 1.03 * line.reach
+    chart = Chart((-edge, edge), (0, 1), x_label="value (float32)", y_ticks=False, height=190)
     codes = np.arange(-line.qmax, line.qmax + 1)
-    ticks = codes * line.scale
+    marks, feet = codes * line.scale, np.zeros(codes.size)
+    crowded = codes.size > 20
     chart.band(line.restored - line.scale / 2, line.restored + line.scale / 2, style.QUANTIZED)
-    zeros = np.zeros(codes.size)
-    chart.segments(ticks, zeros, ticks, zeros + 0.3, style.QUANTIZED, width=1.0 if line.qmax > 7 else 2.0)
-    every = 1 if line.qmax <= 7 else 32
-    for code in codes[codes % every == 0]:
-        chart.text(code * line.scale, 0.3, _signed(code), colour=style.QUANTIZED, dy=-5)
-    chart.segments(line.value, 0.78, line.restored, 0.5, style.ERROR, width=2)
-    chart.points(line.value, 0.8, style.INK, radius=6)
-    chart.points(line.restored, 0.5, style.QUANTIZED, radius=6)
-    chart.text(line.value, 0.8, f"{line.value:+.3f}", bold=True, dy=-10)
-    return chart.image(f"Number line with {codes.size} codes. {_describe(line)}")
+    chart.segments(marks, feet, marks, feet + 0.3, style.QUANTIZED, width=0.5 if crowded else 2.0)
+    for code in (-line.qmax, -64, 0, 64, line.qmax) if crowded else codes:
+        chart.text(code * line.scale, 0.3, str(code), colour=style.QUANTIZED, dy=-5)
+    chart.segments(line.value, 0.76, line.restored, 0.53, style.ERROR, width=2)
+    chart.points(line.value, 0.76, style.INK, radius=6)
+    chart.points(line.restored, 0.53, style.QUANTIZED, radius=6)
+    chart.text(line.value, 0.76, f"{line.value:+.3g}", bold=True, dy=-10)
+    return chart.image("A float on the number line, and the mark of the code that it falls to")
 
 
 def _describe(line: OnTheLine) -> str:
-    steps = line.value / line.scale
-    nearest = round(steps)
-    clipped = f", but the last code is {_signed(line.code)}, so it is clipped" if nearest != line.code else ""
-    compared = "within" if line.error <= line.scale / 2 * (1 + 1e-6) else "more than"
-    return (
-        f"{line.value:.3f} / {line.scale:.4f} = {steps:.2f}, which rounds to {_signed(nearest)}{clipped}. "
-        f"Code {_signed(line.code)} reads back as {line.restored:.3f}: "
-        f"an error of {line.error:.4f}, {compared} half a step ({line.scale / 2:.4f})."
-    )
-
-
-def _signed(code: int) -> str:
-    return str(code).replace("-", "\N{MINUS SIGN}")
+    steps = f"{line.value:.4g} / {line.scale:.4g} = {line.value / line.scale:.2f} steps"
+    back = f"code {line.code}, which reads back as {line.restored:.4g}: an error of {line.error:.3g}"
+    if line.is_clipped:
+        return f"{steps}. That is beyond the last mark, so it is clipped to {back}. Beyond the marks it has no limit."
+    return f"{steps}. The nearest is {back}, at most half a step ({line.scale / 2:.3g})."

@@ -77,18 +77,25 @@ class Chart:
             self.line([x, x], self._y_range, colour, dash=dash, width=width)
 
     def text(self, x, y, words, *, colour=style.INK, anchor="middle", size=12, bold=False, dx=0, dy=0):
-        """`words` at a point in data coordinates, moved by `dx` and `dy` pixels."""
+        """`words` at a point in data coordinates, moved by `dx` and `dy` pixels, and inwards to stay on the chart."""
         weight = ' font-weight="600"' if bold else ""
-        place = f'x="{self._x(x) + dx:.1f}" y="{self._y(y) + dy:.1f}" text-anchor="{anchor}"'
+        length = 0.62 * size * len(words)  # about; only a browser knows the font
+        before = {"start": 0.0, "middle": length / 2, "end": length}[anchor]
+        left = np.clip(self._x(x) + dx, before + 2, max(before + 2, self.width - length + before - 2))
+        place = f'x="{left:.1f}" y="{self._y(y) + dy:.1f}" text-anchor="{anchor}"'
         self._front.append(f'<text {place} fill="{colour}" font-size="{size}"{weight}>{html.escape(words)}</text>')
 
     def image(self, label: str) -> str:
-        """The picture as one `<svg>` element; `label` says in words what it shows."""
+        """The picture as one `<svg>` element; `label` says in words what is drawn, not the numbers."""
         label = html.escape(label, quote=True)
+        width, height = self.width - _LEFT - _RIGHT, self.height - _TOP - _BOTTOM
+        # The marks stand in an inner picture of the size of the plot, which cuts off what lies outside.
+        place = f'x="{_LEFT}" y="{_TOP}" width="{width}" height="{height}" viewBox="{_LEFT} {_TOP} {width} {height}"'
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" role="img" '
             f'aria-label="{label}" width="{self.width}" style="max-width:100%;height:auto;{_FONT}">'
-            f'<rect width="100%" height="100%" fill="{style.PAPER}"/>{"".join(self._marks + self._front)}</svg>'
+            f'<rect width="100%" height="100%" fill="{style.PAPER}"/>'
+            f'<svg {place} overflow="hidden">{"".join(self._marks)}</svg>{"".join(self._front)}</svg>'
         )
 
     def _x(self, x):
@@ -108,7 +115,7 @@ class Chart:
             y = self._y(tick)
             self._marks.append(f'<path d="M{_LEFT} {y:.1f}H{right}" stroke="{style.FAINT}"/>')
             self._front.append(_tick_label(_LEFT - 6, y + 4, tick, "end"))
-        self._marks.append(f'<path d="M{_LEFT} {bottom}H{right}" stroke="{style.INK}"/>')
+        self._front.append(f'<path d="M{_LEFT} {bottom}H{right}" stroke="{style.INK}"/>')
         middle = (_LEFT + right) / 2
         self._front.append(f'<text x="{middle:.1f}" y="{self.height - 8}" {_LABEL}>{html.escape(x_label)}</text>')
         turned = f'transform="translate(14 {(_TOP + bottom) / 2:.1f}) rotate(-90)"'

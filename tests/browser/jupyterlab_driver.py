@@ -154,9 +154,6 @@ class LabExplorer:
     def sentence(self) -> str:
         return self._seen.locator("figcaption").inner_text()
 
-    def picture_label(self) -> str:
-        return self._seen.locator("svg").get_attribute("aria-label")
-
     def read_outs(self) -> list[str]:
         """What the list beside each slider shows."""
         shown = self.panel.locator("select").evaluate_all("all => all.map(s => s.selectedOptions[0].text)")

@@ -44,10 +44,22 @@ def test_code_cells_are_short(name):
         assert max(map(len, lines)) <= MOST_COLUMNS, cell.source
 
 
-@pytest.mark.parametrize("name", course.NAMES)
-def test_links_lead_to_files_that_are_there(name):
-    for target in re.findall(r"\]\(([^)#:]+\.ipynb)", _prose(name)):
-        assert (course.FOLDER / target).exists(), target
+def _pages():
+    readme = course.FOLDER.parent / "README.md"
+    return {readme: readme.read_text(encoding="utf-8"), **{path: _prose(path.stem) for path in course.NOTEBOOKS}}
+
+
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: page.stem)
+def test_links_and_images_lead_to_files_that_are_there(page):
+    for target in re.findall(r"\]\(([^)#\s]+)", _pages()[page]):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_map_and_the_readme_list_every_notebook():
+    for page in (course.FOLDER.parent / "README.md", course.FOLDER / "00_start_here.ipynb"):
+        for path in course.NOTEBOOKS:
+            assert path == page or f"{path.name})" in _pages()[page], path.name
 
 
 @pytest.mark.parametrize("name", [name for name in course.NAMES if name != "00_start_here"])
