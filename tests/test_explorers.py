@@ -129,9 +129,10 @@ def test_number_line_places_a_float():
     result = line.compute(value=1.4, num_bits=3)
     assert (result.code, result.scale, result.restored) == (1, 1.0, 1.0)
     assert result.error == pytest.approx(0.4)
-    assert line.compute(value=3.6, num_bits=3).code == 3
-    assert "clipped" in line.sentence(value=3.6, num_bits=3)
-    assert "clipped" not in line.sentence(value=3.4, num_bits=3)
+    beyond = line.compute(value=3.4, num_bits=3)
+    assert beyond.code == 3
+    assert beyond.is_clipped and not result.is_clipped
+    assert "clipped to code 3" in line.sentence(value=3.4, num_bits=3)
 
 
 def test_buckets_count_and_measure():
