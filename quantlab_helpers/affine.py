@@ -117,7 +117,7 @@ def choose_qparams(
     (array(0.01568628, dtype=float32), array(64, dtype=int32))
     """
     x = real_array(x, "x")
-    qmin, qmax = code_range(num_bits, symmetric)
+    _, qmax = code_range(num_bits, symmetric)
     lowest, highest = _ranges(x, _scale_shape(x.shape, per, group_size))
     if clip is not None:
         clip = np.float32(min(max(positive_number(clip, "clip"), SMALLEST_SCALE), LARGEST))
@@ -127,8 +127,8 @@ def choose_qparams(
     else:  # in halves, because highest - lowest may be beyond the largest float32
         half = np.float32(0.5)
         scale = (highest * half - lowest * half) / np.float32(qmax) / half
-    scale = np.where(lowest == highest, np.float32(1), np.maximum(scale, SMALLEST_SCALE))
-    zero_point = np.zeros_like(scale) if symmetric else np.clip(np.rint(-lowest / scale), qmin, qmax)
+    scale = np.where(lowest == highest, np.float32(1), np.maximum(scale, np.float32(SMALLEST_SCALE)))
+    zero_point = np.zeros_like(scale) if symmetric else np.rint(-lowest / scale)
     return np.asarray(scale, np.float32), np.asarray(zero_point, np.int32)
 
 

@@ -198,6 +198,12 @@ def test_dtype_and_layout_do_not_matter(small_blocks, dtype, options, layout):
     np.testing.assert_array_equal(x, before)
 
 
+def test_ties_go_to_the_even_code():
+    x = [0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 127]  # scale 1
+    assert ql.quantize(x).codes.tolist() == [0, 2, 2, 0, -2, -2, 127]
+    assert ql.quantize([*x, -128], symmetric=False).codes.tolist() == [128, 130, 130, 128, 126, 126, 255, 0]
+
+
 def test_a_list_and_a_number_will_do():
     assert ql.quantize(3.0).dequantize() == 3
     assert ql.quantize([1, -4]).codes.tolist() == [32, -127]
