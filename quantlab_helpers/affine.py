@@ -128,8 +128,9 @@ def choose_qparams(
         half = np.float32(0.5)
         scale = (highest * half - lowest * half) / np.float32(qmax) / half
     scale = np.where(lowest == highest, np.float32(1), np.maximum(scale, np.float32(SMALLEST_SCALE)))
-    zero_point = np.zeros_like(scale) if symmetric else np.rint(-lowest / scale)
-    return np.asarray(scale, np.float32), np.asarray(zero_point, np.int32)
+    if symmetric:
+        return scale, _no_zero_points(scale.shape)
+    return scale, np.asarray(np.rint(-lowest / scale), np.int32)
 
 
 def quantize(
@@ -155,15 +156,14 @@ def quantize(
     scale, zero_point = choose_qparams(x, num_bits, symmetric=symmetric, per=per, group_size=group_size, clip=clip)
     qmin, qmax = code_range(num_bits, symmetric)
     codes = np.empty(x.shape, code_dtype(num_bits, symmetric))
-    flat_codes, scales = codes.reshape(-1), scale.reshape(-1, 1)
-    zero_points = zero_point.reshape(-1, 1).astype(np.float32)
+    flat_codes, scales, zero_points = codes.reshape(-1), scale.reshape(-1, 1), zero_point.reshape(-1, 1)
     may_saturate = clip is not None or not symmetric  # otherwise absmax / scale is qmax, and nothing is beyond
     with np.errstate(over="ignore"):  # far beyond `clip` a value may be infinitely many steps: it saturates
         for where, rows, block in _blocks(x, scale.size):
             steps = block / scales[rows]
             np.rint(steps, out=steps)
             if not symmetric:
-                steps += zero_points[rows]
+                steps += zero_points[rows].astype(np.float32)
             if may_saturate:
                 steps.clip(qmin, qmax, out=steps)
             flat_codes[where] = steps.reshape(-1)
@@ -193,7 +193,7 @@ class QuantizedTensor:
 
     codes       integers in the shape of the original: int8 or int16 if symmetric, else uint8 or uint16
     scale       float32, shaped as listed at the top of this file
-    zero_point  int32, shaped like scale; all 0 if symmetric
+    zero_point  int32, shaped like scale; if symmetric, all 0 and read-only: they take no memory
     num_bits    2 to 16
     symmetric   whether the codes are signed and the zero points left out
     group_size  how many neighbours share a scale, or None for one scale per tensor or channel
@@ -288,7 +288,7 @@ class QuantizedTensor:
             codes = np.frombuffer(codes, stored).reshape(shape).astype(code_dtype(num_bits, symmetric))
         scale = np.frombuffer(scale, "<f4").reshape(scale_shape).astype(np.float32)
         if symmetric:
-            zero_point = np.zeros(scale_shape, np.int32)
+            zero_point = _no_zero_points(scale_shape)
         else:
             zero_point = np.frombuffer(zero_point, stored).reshape(scale_shape).astype(np.int32)
         return cls(codes, scale, zero_point, num_bits, symmetric, group_size)
@@ -338,6 +338,11 @@ def _scale_shape(shape: tuple[int, ...], per: str, group_size: int | None) -> tu
     if shape[-1] % group_size:
         raise ValueError(f"group_size must divide the last axis, {shape[-1]}, but it is {group_size}")
     return (*shape[:-1], shape[-1] // group_size)
+
+
+def _no_zero_points(scale_shape: tuple[int, ...]) -> np.ndarray:
+    """Return zeros that take no memory: one number, shown in that shape (and so read-only)."""
+    return np.broadcast_to(np.int32(0), scale_shape)
 
 
 def _blocks(x: np.ndarray, num_scales: int):
