@@ -28,6 +28,17 @@ def read(name: str):
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
+def text_of(cell) -> str:
+    """What a code cell shows, as plain text."""
+    outputs = cell.get("outputs", [])
+    return "\n".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs)
+
+
+def stored_text(name: str) -> str:
+    """Everything that the stored outputs of a notebook show, as plain text."""
+    return "\n".join(text_of(cell) for cell in read(name).cells)
+
+
 def exercise_in(cell) -> str | None:
     """The name of the exercise that a code cell holds, if it holds one."""
     found = _EXERCISE.search(cell.source) if cell.cell_type == "code" else None

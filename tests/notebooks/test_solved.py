@@ -5,12 +5,6 @@ import pytest
 from nbclient import NotebookClient
 
 
-def _text(cell) -> str:
-    return "\n".join(
-        output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", [])
-    )
-
-
 @pytest.mark.parametrize("name", course.NAMES)
 def test_solved_notebook_is_green_throughout(name):
     notebook = course.solved(name)
@@ -18,11 +12,11 @@ def test_solved_notebook_is_green_throughout(name):
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources=where).execute()  # raises on an error
     for cell in notebook.cells:
         if exercise := course.exercise_in(cell):
-            assert f"✓ {exercise}: passed" in _text(cell)
+            assert f"✓ {exercise}: passed" in course.text_of(cell)
 
 
 @pytest.mark.parametrize("name", course.NAMES)
 def test_shipped_notebook_has_nothing_filled_in(name):
     for cell in course.read(name).cells:
         if exercise := course.exercise_in(cell):
-            assert f"○ {exercise}: not started yet" in _text(cell)
+            assert f"○ {exercise}: not started yet" in course.text_of(cell)
