@@ -6,6 +6,7 @@ Each public name is imported from its module when it is first used, so that the 
 """
 
 import importlib
+import sys
 
 # public name -> the module that defines it
 _HOME = {
@@ -14,7 +15,7 @@ _HOME = {
         "affine": "quantize_per_tensor choose_qparams quantize dequantize fake_quantize QuantizedTensor",
         "packing": "pack unpack",
         "metrics": "mean_abs_error max_abs_error sqnr_db cosine_similarity",
-        "number_formats": "FORMATS cast representable_values format_table",
+        "number_formats": "FORMATS cast scaled_cast representable_values format_table",
         "linear": "linear_forward int8_matmul QuantizedLinear",
         "tensors": "load_tensor sample_tensors",
         "tables": "Table",
@@ -31,13 +32,21 @@ __all__ = [*_HOME, *_MODULES]
 
 def __getattr__(name):
     if name in _HOME:
-        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+        value = getattr(_load(_HOME[name]), name)
     elif name in _MODULES:
-        value = importlib.import_module(f".{name}", __name__)
+        value = _load(name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def _load(module):
+    try:
+        return importlib.import_module(f".{module}", __name__)
+    except ModuleNotFoundError as error:
+        fix = f"In the course's folder, run: {sys.executable} -m pip install -r requirements.txt"
+        raise ModuleNotFoundError(f"QuantLab needs {error.name}. {fix}", name=error.name) from error
 
 
 def __dir__():

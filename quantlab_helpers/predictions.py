@@ -39,8 +39,11 @@ def predict(question: str, answer=None, *, choices=None) -> Prediction:
 
     An answer of the wrong kind is kept out with a message, not an error, so that the notebook goes on.
 
-    >>> guess = predict("How many buckets does int4 have?", answer=16)
-    >>> guess.compare(15)   # restricted range: -7 .. 7
+    >>> guess = predict("How many codes does symmetric int4 have?", answer=16)
+    ○ How many codes does symmetric int4 have?
+      Noted: 16.
+    >>> guess.compare(15)
+    ✓ You predicted 16, measured 15: very near.
     """
     try:
         answer = _checked(answer, choices)
@@ -51,7 +54,7 @@ def predict(question: str, answer=None, *, choices=None) -> Prediction:
         ask = f"choice ({', '.join(map(repr, choices))})" if choices else "number"
         display(Message("note", question, (f"Put your {ask} in place of `None` and run the cell before you read on.",)))
     else:
-        display(Message("note", question, (f"Noted: {answer}.",)))
+        display(Message("note", question, (f"Noted: {answer if choices else _number(answer)}.",)))
     return Prediction(question, answer)
 
 

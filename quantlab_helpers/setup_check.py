@@ -12,7 +12,7 @@ from .messages import Message
 _PYTHON = (3, 11)
 # The lowest versions that the notebooks rely on; requirements.txt asks for at least these.
 _NEEDED = {
-    "numpy": (1, 26),
+    "numpy": (2, 0),
     "matplotlib": (3, 8),
     "ipywidgets": (8, 1),
     "ml_dtypes": (0, 5),

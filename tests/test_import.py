@@ -10,7 +10,7 @@ import pytest
 import quantlab_helpers as ql
 
 HEAVY = ["matplotlib", "ipywidgets", "IPython", "gguf", "numba", "safetensors", "tokenizers", "tqdm", "ml_dtypes"]
-WITH_EXAMPLES = ["affine", "linear", "metrics", "number_formats", "packing"]
+WITH_EXAMPLES = ["affine", "linear", "metrics", "number_formats", "packing", "predictions", "tables", "tensors"]
 
 
 def test_import_is_light():
@@ -30,6 +30,15 @@ def test_every_public_name_is_there_and_documented(name):
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'quantlab_helpers' has no attribute 'quantise'"):
         _ = ql.quantise
+
+
+def test_a_missing_package_is_named_with_the_fix(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # as if it were not installed
+    for module in [m for m in sys.modules if m.startswith("quantlab_helpers.explorers")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(vars(ql), "explorers", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"QuantLab needs ipywidgets.* -m pip install -r requirements.txt"):
+        _ = ql.explorers
 
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES)
