@@ -13,7 +13,7 @@ _PYTHON = (3, 11)
 # The lowest versions that the notebooks rely on; requirements.txt asks for at least these.
 _NEEDED = {
     "numpy": (2, 0),
-    "matplotlib": (3, 8),
+    "matplotlib": (3, 9),
     "ipywidgets": (8, 1),
     "ml_dtypes": (0, 5),
     "safetensors": (0, 4),
