@@ -151,6 +151,22 @@ def cast(x, format) -> np.ndarray:
     return np.asarray(values, dtype=np.float32)
 
 
+def scaled_cast(x, format) -> np.ndarray:
+    """Cast `x`, of any shape, in a unit in which its largest magnitude is the format's max, and scale it back.
+
+    So the whole range of the format is used, and nothing saturates; an all-zero `x` stays 0. Returns float32
+    (float64 if x is). Raises what `cast` raises.
+
+    >>> cast([0.001, 0.002, 0.003], "FP4_E2M1"), scaled_cast([0.001, 0.002, 0.003], "FP4_E2M1")
+    (array([0., 0., 0.], dtype=float32), array([0.001, 0.002, 0.003]))
+    """
+    number_format = _find(format)
+    x = finite_array(x, "x")
+    wide = x.astype(np.float64)  # the scale of a format with a large max may be too small for float32
+    scale = float(np.abs(wide).max()) / number_format.max or 1.0
+    return np.asarray(cast(wide / scale, number_format) * np.float64(scale), np.result_type(x.dtype, np.float32))
+
+
 def _float32_rounded_to_odd(x: np.ndarray) -> np.ndarray:
     """Convert to float32 such that rounding again, to a narrower format, gives what one rounding of x would.
 

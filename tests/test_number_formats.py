@@ -294,6 +294,42 @@ def test_empty_and_other_types_are_refused():
             ql.cast(x, "INT8")
 
 
+# --- scaled cast --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LISTABLE)
+def test_scaled_cast_does_not_see_the_unit(name):
+    x = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
+    for unit in (2.0**-100, 2.0**100):  # powers of 2, so that nothing but the unit changes
+        np.testing.assert_allclose(ql.scaled_cast(unit * x, name), unit * ql.scaled_cast(x, name), rtol=2.0**-23)
+
+
+@pytest.mark.parametrize("name", LISTABLE)
+def test_scaled_cast_goes_to_the_nearest_value_of_the_scaled_format(name):
+    x = np.random.default_rng(1).normal(size=300)
+    grid = ql.representable_values(name).astype(np.float64) * (np.abs(x).max() / ql.FORMATS[name].max)
+    nearest = np.array([np.abs(grid - value).min() for value in x])
+    np.testing.assert_allclose(np.abs(ql.scaled_cast(x, name) - x), nearest, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_scaled_cast_to_an_integer_format_is_symmetric_quantization(bits):
+    x = np.random.default_rng(2).normal(size=300).astype(np.float32)
+    np.testing.assert_allclose(ql.scaled_cast(x, f"INT{bits}"), ql.fake_quantize(x, bits), rtol=1e-6)
+
+
+def test_scaled_cast_of_zeros_and_of_extremes():
+    largest, smallest = np.finfo(np.float32).max, np.finfo(np.float32).smallest_subnormal
+    for name in LISTABLE:
+        assert not ql.scaled_cast(np.zeros(3), name).any()
+        x = np.array([largest, -smallest, 0.0], dtype=np.float32)
+        assert ql.scaled_cast(x, name)[0] == largest
+        assert ql.scaled_cast(x[1:], name)[0] == -smallest
+    assert ql.scaled_cast(np.float16([1, 2]), "INT8").dtype == np.float32
+    with pytest.raises(ValueError, match="x must be finite"):
+        ql.scaled_cast([1.0, np.nan], "INT8")
+
+
 # --- the table ------------------------------------------------------------------------------------------
 
 
