@@ -79,4 +79,5 @@ def _pair(**arrays) -> list[np.ndarray]:
 def _norm(x: np.ndarray) -> float:
     """Return the square root of the sum of squares, in float64, safe from overflow and underflow."""
     largest = float(np.max(np.abs(x)))
-    return largest and largest * float(np.linalg.norm(x.reshape(-1).astype(np.float64) / largest))
+    # Not np.linalg.norm: its BLAS waits for a second thread, which on a busy machine takes 100 times as long.
+    return largest and largest * float(np.sqrt(np.sum(np.square(x.astype(np.float64) / largest))))

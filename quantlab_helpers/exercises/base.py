@@ -155,7 +155,7 @@ def _same_value(a, b, rtol: float) -> bool:
     if isinstance(b, tuple):
         same_length = isinstance(a, tuple | list) and len(a) == len(b)
         return same_length and all(_same_value(x, y, rtol) for x, y in zip(a, b, strict=True))
-    if a is None or b is None or isinstance(b, str):
+    if a is None or b is None or isinstance(b, str | bool):
         return type(a) is type(b) and a == b
     try:
         a, b = np.asarray(a), np.asarray(b)
