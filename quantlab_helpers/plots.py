@@ -65,3 +65,37 @@ def curves(x, named_ys: dict, *, x_label: str, y_label: str, log_y=False, marker
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.legend()
         plt.show()
+
+
+def decision_regions(axis, named_scores: dict, points, labels) -> None:
+    """A map for each entry of `named_scores`: where a classifier says + (score above 0) and where it says -.
+
+    axis          (n,) the coordinate of both axes
+    named_scores  label -> (n, n) scores, row i at height axis[i]
+    points        (count, 2 or more): the first two columns are drawn; labels (count,) or (count, 1), +1 or -1
+    """
+    labels = np.ravel(labels)
+    with plt.rc_context(_LOOK | {"axes.grid": False}):
+        figure, panels = plt.subplots(1, len(named_scores), figsize=(7.2, 2.8), squeeze=False)
+        for panel, (name, scores) in zip(panels[0], named_scores.items(), strict=True):
+            panel.contourf(axis, axis, scores, [-np.inf, 0, np.inf], colors=[style.QUANTIZED, style.ERROR], alpha=0.25)
+            for sign, marker, colour in ((-1, "o", style.QUANTIZED), (1, "^", style.ERROR)):
+                panel.scatter(*np.asarray(points)[labels == sign, :2].T, s=5, marker=marker, color=colour)
+            panel.set(title=name, aspect="equal", xticks=[], yticks=[])
+        plt.show()
+
+
+def row_errors(named_errors: dict) -> None:
+    """Bars side by side: the relative error of each row of a matrix, a colour and a hatch for each entry.
+
+    named_errors  label -> (rows,) errors, 0 for an exact row and 1 for one as bad as zeros
+    """
+    with plt.rc_context(_LOOK | {"hatch.color": style.PAPER}):
+        _, axes = plt.subplots()
+        width = 0.8 / len(named_errors)
+        for i, ((label, errors), hatch) in enumerate(zip(named_errors.items(), ("", "///", "..."), strict=False)):
+            places = np.arange(len(errors)) + (i - (len(named_errors) - 1) / 2) * width
+            axes.bar(places, 100 * np.asarray(errors), width, color=style.SERIES[i], hatch=hatch, label=label)
+        axes.set(xlabel="row", ylabel="relative error (%)", ylim=(0, 112))
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3)  # above the bars, which may fill the plot
+        plt.show()

@@ -101,7 +101,8 @@ LEARNERS_ARRAYS = {
     "outlier": np.append(np.linspace(-1, 1, 200), 1000.0),
     "Fortran order": np.asfortranarray(np.random.default_rng(0).normal(size=(30, 20))),
 }
-ONE_ARRAY = [explorers.number_line, explorers.buckets]
+ONE_ARRAY = [explorers.number_line, explorers.buckets, explorers.storage]
+ONE_MATRIX = [explorers.granularity]
 
 
 @pytest.mark.parametrize("make", ONE_ARRAY)
@@ -116,6 +117,21 @@ def test_works_on_an_array_of_the_learners_own(make, x):
 @pytest.mark.parametrize("x", [[], [np.nan], [np.inf, 1], "text", None])
 def test_refuses_what_is_no_array_of_numbers(make, x):
     with pytest.raises((ValueError, TypeError), match="x must"):
+        make(x)
+
+
+@pytest.mark.parametrize("make", ONE_MATRIX)
+@pytest.mark.parametrize("x", LEARNERS_ARRAYS.values(), ids=LEARNERS_ARRAYS)
+def test_works_on_a_matrix_of_the_learners_own(make, x):
+    explorer = make(np.atleast_2d(x))
+    for positions in explorer.positions():
+        assert "nan" not in explorer.frame(**positions)
+
+
+@pytest.mark.parametrize("make", ONE_MATRIX)
+@pytest.mark.parametrize("x", [[], [[np.nan, 1]], [[np.inf, 1]], "text", None, [1.0, 2.0]])
+def test_refuses_what_is_no_matrix_of_numbers(make, x):
+    with pytest.raises((ValueError, TypeError), match="weight must"):
         make(x)
 
 

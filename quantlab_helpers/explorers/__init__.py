@@ -2,6 +2,10 @@
 
 from .base import Control, Explorer
 from .buckets import buckets
+from .formats import formats
+from .granularity import granularity
+from .layer_output import layer_output
 from .number_line import number_line
+from .storage import storage
 
-__all__ = ["Control", "Explorer", "buckets", "number_line"]
+__all__ = ["Control", "Explorer", "buckets", "formats", "granularity", "layer_output", "number_line", "storage"]
