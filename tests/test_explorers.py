@@ -101,7 +101,15 @@ LEARNERS_ARRAYS = {
     "outlier": np.append(np.linspace(-1, 1, 200), 1000.0),
     "Fortran order": np.asfortranarray(np.random.default_rng(0).normal(size=(30, 20))),
 }
-ONE_ARRAY = [explorers.number_line, explorers.buckets, explorers.storage]
+
+
+def _layer_fed_with(x):
+    """The explorer that takes two arrays: `x` are the inputs of a layer of ours."""
+    *_, in_features = np.shape(x) or (1,)
+    return explorers.layer_output(np.random.default_rng(0).normal(size=(3, in_features or 1)), x)
+
+
+ONE_ARRAY = [explorers.number_line, explorers.buckets, explorers.storage, _layer_fed_with]
 ONE_MATRIX = [explorers.granularity]
 
 
