@@ -105,7 +105,7 @@ def _draw(result: Storage) -> str:
     _bar(chart, 2.6, "float32", "", [(result.float_bytes, style.ORIGINAL)], result)
     colours = [colour for _, colour in _PARTS]
     for base, name, note, code_bytes in (
-        (1.4, "unpacked", f" (codes in {result.code_dtype})", result.unpacked_bytes),
+        (1.4, result.code_dtype, ", a whole byte for each code", result.unpacked_bytes),
         (0.2, "packed", "", result.packed_bytes),
     ):
         sizes = (code_bytes, result.scale_bytes, result.zero_point_bytes)
