@@ -76,7 +76,7 @@ def decision_regions(axis, named_scores: dict, points, labels) -> None:
     """
     labels = np.ravel(labels)
     with plt.rc_context(_LOOK | {"axes.grid": False}):
-        figure, panels = plt.subplots(1, len(named_scores), figsize=(7.2, 2.8), squeeze=False)
+        _, panels = plt.subplots(1, len(named_scores), figsize=(7.2, 2.8), squeeze=False)
         for panel, (name, scores) in zip(panels[0], named_scores.items(), strict=True):
             panel.contourf(axis, axis, scores, [-np.inf, 0, np.inf], colors=[style.QUANTIZED, style.ERROR], alpha=0.25)
             for sign, marker, colour in ((-1, "o", style.QUANTIZED), (1, "^", style.ERROR)):
@@ -98,4 +98,42 @@ def row_errors(named_errors: dict) -> None:
             axes.bar(places, 100 * np.asarray(errors), width, color=style.SERIES[i], hatch=hatch, label=label)
         axes.set(xlabel="row", ylabel="relative error (%)", ylim=(0, 112))
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3)  # above the bars, which may fill the plot
+        plt.show()
+
+
+def sqnr_by_bits(measured: dict, rule: dict, formats: dict) -> None:
+    """SQNR against bits: points for `measured`, a dashed line for `rule` (both: bits -> dB), and single formats.
+
+    formats  label -> (bits, dB)
+    """
+    with plt.rc_context(_LOOK):
+        _, axes = plt.subplots()
+        for sqnrs, look, label in ((rule, "--", "6.02 dB a bit"), (measured, "o", "integers, measured")):
+            bits = sorted(sqnrs)
+            colour = style.INK if look == "--" else style.QUANTIZED
+            axes.plot(bits, [sqnrs[b] for b in bits], look, color=colour, linewidth=1, markersize=5, label=label)
+        for name, (bits, sqnr) in formats.items():
+            axes.plot(bits, sqnr, "^", color=style.ERROR, markersize=7)
+            axes.annotate(name, (bits, sqnr), (-8, 0), textcoords="offset points", ha="right", va="center")
+        axes.set(xlabel="bits", ylabel="SQNR (dB)", xticks=sorted(measured))
+        axes.legend()
+        plt.show()
+
+
+def levels(named_levels: dict, *, x=None, x_label: str) -> None:
+    """Number lines below each other: a mark for each level of each entry (label -> levels), over a histogram of `x`."""
+    with plt.rc_context(_LOOK | {"axes.grid": False}):
+        _, axes = plt.subplots(figsize=(7.2, 0.5 + 0.38 * len(named_levels) + (0.9 if x is not None else 0)))
+        for row, values in enumerate(named_levels.values()):
+            axes.axhline(-row, color=style.FAINT, linewidth=1, zorder=0)
+            thickness = 2 if len(values) <= 20 else 0.6
+            axes.vlines(values, -row - 0.28, -row + 0.28, color=style.QUANTIZED, linewidth=thickness)
+        if x is not None:
+            counts, edges = np.histogram(x, bins=60)
+            axes.stairs(
+                0.6 + 2.2 * counts / counts.max(), edges, baseline=0.6, fill=True, color=style.ORIGINAL, alpha=0.5
+            )
+        axes.set(xlabel=x_label, yticks=-np.arange(len(named_levels)), yticklabels=list(named_levels))
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
         plt.show()
