@@ -109,7 +109,7 @@ def _layer_fed_with(x):
     return explorers.layer_output(np.random.default_rng(0).normal(size=(3, in_features or 1)), x)
 
 
-ONE_ARRAY = [explorers.number_line, explorers.buckets, explorers.storage, _layer_fed_with]
+ONE_ARRAY = [explorers.number_line, explorers.buckets, explorers.formats, explorers.storage, _layer_fed_with]
 ONE_MATRIX = [explorers.granularity]
 
 
