@@ -5,7 +5,7 @@ import numpy as np
 from .base import Exercise, WrongAnswer
 
 
-def int8_matmul(x_codes, x_scale, w_codes, w_scale):
+def int8_linear(x_codes, x_scale, w_codes, w_scale):
     """Return the (tokens, out) output: exact integer sums, then one scale for each token and each output channel."""
     sums = x_codes.astype(np.int32) @ w_codes.T.astype(np.int32)  # (tokens, out)
     return sums * x_scale * w_scale.T  # (tokens, 1) scales the rows, (1, out) the columns
@@ -73,7 +73,7 @@ def _not_transposed(x_codes, x_scale, w_codes, w_scale):
 
 
 def _transposed_output(x_codes, x_scale, w_codes, w_scale):
-    return int8_matmul(x_codes, x_scale, w_codes, w_scale).T
+    return int8_linear(x_codes, x_scale, w_codes, w_scale).T
 
 
 def _dequantized_first(x_codes, x_scale, w_codes, w_scale):
@@ -81,7 +81,7 @@ def _dequantized_first(x_codes, x_scale, w_codes, w_scale):
 
 
 EXERCISE = Exercise(
-    reference=int8_matmul,
+    reference=int8_linear,
     outputs=("y",),
     checked="sums beyond int8 and int16, exact sums, one token and many, one output and many, all-zero rows",
     examples=EXAMPLES,
