@@ -146,6 +146,8 @@ def test_refuses_what_is_no_matrix_of_numbers(make, x):
 def test_a_control_must_start_at_one_of_its_positions():
     with pytest.raises(ValueError, match="cannot start at 9"):
         explorers.Control("n", "n", (1, 2), 9)
+    with pytest.raises(ValueError, match="cannot have None"):
+        explorers.Control("n", "n", (None, 2), 2)
 
 
 def test_number_line_places_a_float():

@@ -32,6 +32,8 @@ class Control:
     text: Callable[[object], str] = str  # how a position reads
 
     def __post_init__(self):
+        if None in self.positions:  # ipywidgets takes None for "nothing selected"
+            raise ValueError(f"control {self.name!r} cannot have None as a position")
         if self.start not in self.positions:
             raise ValueError(f"control {self.name!r} cannot start at {self.start!r}: it is none of its positions")
 
