@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import ipywidgets as widgets
+from tqdm.auto import tqdm
 
 MOST_PRECOMPUTED = 200
 
@@ -86,18 +87,21 @@ class Explorer:
 
     def _precomputed(self, rows):
         """A stack of stacks, one level for each control: a level shows the page that its slider points to."""
+        layout = widgets.Layout()  # one for all pages: a widget of its own for each would double the traffic
+        # A large array of the learner's own can take long; the course's own explorers stay far below the delay.
+        positions = tqdm(list(self.positions()), desc=self.title, delay=5, leave=False)
+        frames = iter([self.frame(**position) for position in positions])
 
-        def pages(rows_left, chosen):
+        def pages(rows_left):
             if not rows_left:
-                return widgets.HTML(self.frame(**chosen), layout=layout)
+                return widgets.HTML(next(frames), layout=layout)
             row, *rest = rows_left
-            children = [pages(rest, {**chosen, row.control.name: p}) for p in row.control.positions]
+            children = [pages(rest) for _ in row.control.positions]
             stack = widgets.Stack(children, selected_index=row.slider.index, layout=layout)
             widgets.jslink((row.slider, "index"), (stack, "selected_index"))
             return stack
 
-        layout = widgets.Layout()  # one for all pages: a widget of its own for each would double the traffic
-        return pages(rows, {})
+        return pages(rows)
 
     def _live(self, rows):
         picture = widgets.HTML()
