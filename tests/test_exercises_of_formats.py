@@ -82,7 +82,7 @@ def test_nearest_level_in_another_style_passes(right):
         (lambda x, r: 10 * np.log10(np.sum(x**2) / np.sum(x - r) ** 2), "cancel"),
         (lambda x, r: 10 * np.log10(np.sum(x**2) / np.sum(x - r**2)), "brackets"),
         (lambda x, r: 10 * np.log10(x**2 / (x - r) ** 2), "divide once"),
-        (lambda x, r: 10 * np.log10(np.max(np.abs(x)) / np.max(np.abs(x - r))), "*largest*"),
+        (lambda x, r: 10 * np.log10(np.max(np.abs(x)) / np.max(np.abs(x - r))), "largest"),
     ],
 )
 def test_what_learners_type_for_sqnr_is_understood(wrong, told):
@@ -92,8 +92,8 @@ def test_what_learners_type_for_sqnr_is_understood(wrong, told):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (lambda x, levels: np.searchsorted(levels, x), "*above*"),
-        (lambda x, levels: np.digitize(x, levels) - 1, "*below*"),
+        (lambda x, levels: np.searchsorted(levels, x), "level above"),
+        (lambda x, levels: np.digitize(x, levels) - 1, "level below"),
         (lambda x, levels: np.digitize(x, (levels[1:] + levels[:-1]) / 2).astype(np.uint8), "tie"),
         (lambda x, levels: np.abs(x[..., None] - levels).argmin(-1), "uint8"),
         (lambda x, levels: np.array([np.argmin(np.abs(levels - v)) for v in x], np.uint8), "flat array only"),

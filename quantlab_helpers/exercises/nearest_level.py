@@ -71,7 +71,7 @@ EXERCISE = Exercise(
     cases=cases,
     hints=(
         "Two ways. Either measure the distance from each value to each level and take the smallest. Or note that the "
-        "nearest level changes at the *midpoint* between two neighbours, and count the midpoints below each value.",
+        "nearest level changes at the midpoint between two neighbours, and count the midpoints below each value.",
         "Distances: `np.abs(x[..., None] - levels)` has one more axis than `x`, for the levels. Midpoints: "
         "`(levels[1:] + levels[:-1]) / 2`, one fewer than there are levels.",
         "`distances.argmin(axis=-1)` or `np.searchsorted(midpoints, x)`, then `.astype(np.uint8)`. Both send a tie "
@@ -81,19 +81,19 @@ EXERCISE = Exercise(
         WrongAnswer(
             "the next level above",
             _spelled(lambda x, levels: np.searchsorted(levels, x)),
-            "`np.searchsorted(levels, x)` finds the next level *above*, not the nearest. The nearest one changes at "
+            "`np.searchsorted(levels, x)` finds the next level above, not the nearest. The nearest one changes at "
             "the midpoints between neighbours: search in those.",
         ),
         WrongAnswer(
             "the next level below",
             _spelled(lambda x, levels: np.searchsorted(levels, x, side="right") - 1),
-            "You take the next level *below* each value, not the nearest. The nearest one changes at the midpoints "
+            "You take the next level below each value, not the nearest. The nearest one changes at the midpoints "
             "between neighbours: search in those.",
         ),
         WrongAnswer(
             "ties go up",
             (_tie_goes_up, _tie_goes_up_in_reverse),
-            "Right except on a tie: exactly halfway, the *lower* level wins. In `np.searchsorted` that is "
+            "Right except on a tie: exactly halfway, the lower level wins. In `np.searchsorted` that is "
             '`side="left"`, in `np.digitize` `right=True`.',
         ),
         WrongAnswer(
@@ -122,7 +122,7 @@ EXERCISE = Exercise(
                 *_uint8(lambda x, levels: (x[..., None] - levels).argmin(axis=-1)),
                 *_uint8(lambda x, levels: (levels - x[..., None]).argmin(axis=-1)),
             ),
-            "Without the absolute value the smallest difference is the most *negative* one, so every value gets the "
+            "Without the absolute value the smallest difference is the most negative one, so every value gets the "
             "same level: `np.abs(x[..., None] - levels)`.",
         ),
         WrongAnswer(
@@ -140,7 +140,7 @@ EXERCISE = Exercise(
                 lambda x, levels: np.abs(x[:, None] - levels).argmin(axis=-1).astype(np.uint8),
                 lambda x, levels: np.array([np.abs(levels - v).argmin() for v in x]).astype(np.uint8),
             ),
-            "That works for a flat array only. `x[..., None]` adds an axis *after* all others, whatever the shape.",
+            "That works for a flat array only. `x[..., None]` adds an axis after all others, whatever the shape.",
         ),
         WrongAnswer(
             "no axis for the levels",

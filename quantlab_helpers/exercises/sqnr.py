@@ -89,12 +89,12 @@ EXERCISE = Exercise(
         WrongAnswer(
             "noise over signal",
             _ratio(lambda signal, noise: _decibels(noise, signal)),
-            "Your ratio is upside down: a better copy must give *more* dB. Divide the signal by the noise.",
+            "Your ratio is upside down: a better copy must give more dB. Divide the signal by the noise.",
         ),
         WrongAnswer(
             "10 log10 of a ratio of amplitudes",
             (*_ratio(_decibels, np.linalg.norm), *_ratio(_decibels, lambda v: np.sqrt(np.mean(v**2)))),
-            "You get half of the right number. The 10 goes with *powers*, sums of squares; leave the square root out.",
+            "You get half of the right number. The 10 goes with powers, sums of squares; leave the square root out.",
         ),
         WrongAnswer(
             "20 log10 of a ratio of powers",
@@ -104,7 +104,7 @@ EXERCISE = Exercise(
         WrongAnswer(
             "absolute values instead of squares",
             (*_ratio(_decibels, _mean_abs), *_ratio(lambda s, n: 20 * np.log10(s / n), _mean_abs)),
-            "You compare mean absolute values. Power is the sum of *squares*, in which large errors count for more.",
+            "You compare mean absolute values. Power is the sum of squares, in which large errors count for more.",
         ),
         WrongAnswer(
             "forgot to square, or squared the sum",
@@ -135,7 +135,7 @@ EXERCISE = Exercise(
                 *_ratio(lambda signal, noise: np.log10(signal / noise)),
                 *_ratio(lambda signal, noise: np.log10(10 * signal / noise)),
             ),
-            "The logarithm of the ratio is in bel. A *deci*bel is a tenth of that: multiply the logarithm by 10.",
+            "The logarithm of the ratio is in bel. A decibel is a tenth of that: multiply the logarithm by 10.",
         ),
         WrongAnswer(
             "variance instead of power",
@@ -156,7 +156,7 @@ EXERCISE = Exercise(
                 *_with_noise(lambda x, restored: np.sum(x**2 - restored**2)),
                 *_with_noise(lambda x, restored: np.sum(np.abs(x**2 - restored**2))),
             ),
-            "The noise is the power of the *error*: subtract first, then square. Mind the brackets: "
+            "The noise is the power of the error: subtract first, then square. Mind the brackets: "
             "`(x - restored) ** 2`.",
         ),
         WrongAnswer(
@@ -178,7 +178,7 @@ EXERCISE = Exercise(
                 ),
                 *_ratio(_decibels, lambda v: np.max(np.abs(v))),
             ),
-            "You compare *largest* values. Power is about all of them: sum the squares.",
+            "You compare largest values. Power is about all of them: sum the squares.",
         ),
         WrongAnswer(
             "no guard for no noise",
