@@ -27,8 +27,9 @@ def refresh(path: Path) -> None:
     A cell that fails stops it, and the file stays as it was.
     """
     notebook = nbformat.read(path, as_version=4)
+    options = {"timeout": 300, "record_timing": False, "coalesce_streams": True}
     where = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False, resources=where).execute()
+    NotebookClient(notebook, kernel_name="python3", resources=where, **options).execute()
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):

@@ -93,7 +93,7 @@ EXERCISE = Exercise(
                 lambda a, b: _dot(a, b) / _norm(b) * _norm(a),
                 lambda a, b: _dot(a, b) / np.sum(a**2) * np.sum(b**2),
             ),
-            "`x / p * q` divides by p and then *multiplies* by q. Put brackets round the product: `x / (p * q)`.",
+            "`x / p * q` divides by p and then multiplies by q. Put brackets round the product: `x / (p * q)`.",
         ),
         WrongAnswer(
             "no square root in the lengths",
@@ -101,12 +101,12 @@ EXERCISE = Exercise(
                 lambda a, b: _dot(a, b) / (np.sum(a**2) * np.sum(b**2)),
                 lambda a, b: _dot(a, b) / (np.mean(a**2) * np.mean(b**2)),
             ),
-            "You divide by squared lengths. The length of a vector is the *square root* of its sum of squares.",
+            "You divide by squared lengths. The length of a vector is the square root of its sum of squares.",
         ),
         WrongAnswer(
             "magnitudes added up for the length",
             (lambda a, b: _dot(a, b) / (np.sum(np.abs(a)) * np.sum(np.abs(b))),),
-            "You take the sum of the magnitudes for the length. It is the square root of the sum of the *squares*.",
+            "You take the sum of the magnitudes for the length. It is the square root of the sum of the squares.",
         ),
         WrongAnswer(
             "mean here, sum there",
@@ -149,7 +149,7 @@ EXERCISE = Exercise(
         WrongAnswer(
             "distance instead of similarity",
             (lambda a, b: 1 - _cosine(a, b),),
-            "That is the cosine *distance*, 1 - cosine. Return the cosine itself: 1 for the same direction.",
+            "That is the cosine distance, 1 - cosine. Return the cosine itself: 1 for the same direction.",
         ),
         WrongAnswer(
             "lost the sign",

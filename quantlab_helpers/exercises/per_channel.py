@@ -123,8 +123,7 @@ EXERCISE = Exercise(
                 *_with_scales(lambda w, b: np.abs(w).max(axis=0) / _qmax(b)),
                 _columns_lined_up_with_rows,
             ),
-            "You have one scale for each column: `axis=0` takes the maximum *down* a column. Along a row it is "
-            "`axis=1`.",
+            "You have one scale for each column: `axis=0` takes the maximum down a column. Along a row it is `axis=1`.",
         ),
         WrongAnswer(
             "scales of shape (out,) divide the columns",

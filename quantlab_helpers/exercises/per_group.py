@@ -188,7 +188,7 @@ EXERCISE = Exercise(
             "every n-th weight in a group instead of neighbours",
             (*_with_scales(_every_nth, _tiled), *_with_scales(_every_nth), _every_nth_of_all),
             "Your groups take every n-th weight, because `group_size` is not the last axis of your reshape. Neighbours "
-            "stay together on the *last* axis: `reshape(out, in // group_size, group_size)`, then `max(axis=2)`.",
+            "stay together on the last axis: `reshape(out, in // group_size, group_size)`, then `max(axis=2)`.",
         ),
         WrongAnswer(
             "maximum over the groups instead of within a group",
@@ -199,7 +199,7 @@ EXERCISE = Exercise(
         WrongAnswer(
             "group_size taken for the number of groups",
             _with_scales(_so_many_groups, _spread_over_so_many_groups),
-            "You made `group_size` groups in each row. It is the number of weights *in* a group: a row has "
+            "You made `group_size` groups in each row. It is the number of weights in a group: a row has "
             "`in // group_size` groups.",
         ),
         WrongAnswer(

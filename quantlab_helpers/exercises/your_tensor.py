@@ -167,7 +167,7 @@ EXERCISE = Exercise(
                 _with(_in_db(20, _power_ratio)),
                 _with(_in_db(-10, _power_ratio)),
             ),
-            "Your decibels are off by a factor or a sign: it is 10 log10 of the ratio of *squares*, signal over error. "
+            "Your decibels are off by a factor or a sign: it is 10 log10 of the ratio of squares, signal over error. "
             "`ql.sqnr_db` does it for you.",
         ),
     ),

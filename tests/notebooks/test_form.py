@@ -56,10 +56,13 @@ def test_links_and_images_lead_to_files_that_are_there(page):
             assert (page.parent / target).exists(), target
 
 
-def test_the_map_and_the_readme_list_every_notebook():
-    for page in (course.FOLDER.parent / "README.md", course.FOLDER / "00_start_here.ipynb"):
-        for path in course.NOTEBOOKS:
-            assert path == page or f"{path.name})" in _pages()[page], path.name
+@pytest.mark.parametrize("page", ["README.md", "notebooks/00_start_here.ipynb"])
+def test_the_map_lists_every_notebook_with_its_minutes(page):
+    page = course.FOLDER.parent / page
+    for path in course.NOTEBOOKS:
+        if path != page:
+            minutes = re.search(r"About (\d+) minutes", _prose(path.stem)).group(1)
+            assert re.search(rf"{path.name}\) \|.* \| {minutes} \|", _pages()[page]), path.name
 
 
 @pytest.mark.parametrize("name", [name for name in course.NAMES if name != "00_start_here"])
