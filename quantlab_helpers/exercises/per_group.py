@@ -193,7 +193,7 @@ EXERCISE = Exercise(
         WrongAnswer(
             "maximum over the groups instead of within a group",
             (*_with_scales(_position_in_group, _tiled),),
-            "You take the maximum over the groups, so there is one scale for each *place* in a group. Within a "
+            "You take the maximum over the groups, so there is one scale for each place in a group. Within a "
             "group it runs over the last axis: `max(axis=2)` of `reshape(out, in // group_size, group_size)`.",
         ),
         WrongAnswer(
