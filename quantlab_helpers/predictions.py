@@ -30,7 +30,7 @@ class Prediction:
             display(Message("good" if right else "note", title))
         else:
             guess = f"{_number(self.answer)} {unit}".strip()
-            title = f"You predicted {guess}, measured {value}: {_distance(self.answer, measured)}."
+            title = f"You predicted {guess}, measured {value}: {_distance(self.answer, measured, unit)}."
             display(Message("good" if _is_close(self.answer, measured) else "note", title))
 
 
@@ -63,7 +63,8 @@ def _checked(answer, choices):
     if answer is None:
         return None
     if choices:
-        return one_of(answer, "answer", choices)
+        same = [choice for choice in choices if choice.casefold() == str(answer).casefold()]
+        return same[0] if same else one_of(answer, "answer", choices)
     try:
         number = float(answer)  # "0.01", in quotes, is a number too
     except (TypeError, ValueError):
@@ -82,11 +83,11 @@ def _is_close(guess: float, measured: float) -> bool:
     return abs(guess - measured) <= 0.1 * abs(measured)
 
 
-def _distance(guess: float, measured: float) -> str:
+def _distance(guess: float, measured: float, unit: str) -> str:
     if _is_close(guess, measured):
         return "spot on" if guess == measured else "very near"
-    if guess * measured <= 0:
-        return f"{_number(abs(guess - measured))} apart"
+    if guess * measured <= 0 or unit == "dB":  # a ratio of decibels says nothing
+        return f"{_number(abs(guess - measured))} {unit}".strip() + " apart"
     ratio = guess / measured
     return f"{_ratio(ratio)} times too high" if ratio > 1 else f"{_ratio(1 / ratio)} times too low"
 

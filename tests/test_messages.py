@@ -68,7 +68,15 @@ def test_a_unit_stands_behind_both_numbers(capsys):
     assert "You predicted 6 dB, measured 6.02 dB: very near." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("answer", "said"), [("INT8", "✓ You predicted INT8"), ("FP8", "○ You predicted FP8")])
+def test_decibels_are_compared_by_their_difference(capsys):
+    ql.predict("How many?", answer=6).compare(9, "dB")
+    assert "You predicted 6 dB, measured 9 dB: 3 dB apart." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [("INT8", "✓ You predicted INT8"), ("int8", "✓ You predicted INT8"), ("FP8", "○ You predicted FP8")],
+)
 def test_a_choice_is_compared_with_what_was_measured(answer, said, capsys):
     ql.predict("Which?", answer=answer, choices=["INT8", "FP8"]).compare("INT8")
     assert said in capsys.readouterr().out
