@@ -2,6 +2,7 @@
 
 import os
 
+import matplotlib
 from hypothesis import settings
 
 # Tests and notebook kernels run side by side on all cores: one thread each, or they wait for one another.
@@ -10,3 +11,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # The same examples in every run, so that a failure in CI fails here too; no limit of time on a busy machine.
 settings.register_profile("quantlab", derandomize=True, deadline=None)
 settings.load_profile("quantlab")
+
+# Figures that tests draw in this process stay off the screen. (Not by MPLBACKEND: notebook kernels would inherit it.)
+matplotlib.use("Agg")
