@@ -67,7 +67,7 @@ def _checked(answer, choices):
         return same[0] if same else one_of(answer, "answer", choices)
     try:
         number = float(answer)  # "0.01", in quotes, is a number too
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(answer, bool) or not math.isfinite(number):
         raise ValueError(f"answer must be a number, not {answer!r}")

@@ -1,6 +1,7 @@
 """Every exercise: its reference passes, and each known wrong answer fails with the hint that it earns."""
 
 import ast
+import functools
 import inspect
 import warnings
 
@@ -82,8 +83,16 @@ def test_an_exercise_is_in_just_one_notebook_under_the_name_of_its_reference(nam
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     "unfinished",
-    [lambda *a: None, lambda *a: 1 / 0, lambda: 0, lambda *a: "text", lambda *a: ..., lambda *a: [[1], [2, 3]]],
-    ids=["None", "raises", "wrong signature", "text", "ellipsis", "ragged"],
+    [
+        functools.partial(lambda *a: None),
+        lambda *a: None,
+        lambda *a: 1 / 0,
+        lambda: 0,
+        lambda *a: "text",
+        lambda *a: ...,
+        lambda *a: [[1], [2, 3]],
+    ],
+    ids=["partial", "None", "raises", "wrong signature", "text", "ellipsis", "ragged"],
 )
 def test_whatever_a_learner_writes_the_reference_steps_in(name, unfinished, capsys):
     lent = ql.exercise(name)(unfinished)
@@ -158,12 +167,41 @@ def test_a_function_that_changes_its_input_is_told_so():
     assert "changes the array" in exercises.get("affine_qparams").check(in_place).hint
 
 
-def test_an_error_in_the_function_is_named_with_its_line():
-    def broken(x, num_bits):
-        return x.no_such_attribute
+def _broken_inside_numpy(x, num_bits):
+    return np.broadcast_to(x, (1, 2, 3, 4, 5, 6, 7))
 
-    hint = exercises.get("affine_qparams").check(broken).hint
-    assert "AttributeError" in hint and "x.no_such_attribute" in hint
+
+def _broken_itself(x, num_bits):
+    return x.no_such_attribute
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "line"),
+    [
+        (_broken_itself, "AttributeError", "at `return x.no_such_attribute`"),
+        (_broken_inside_numpy, "ValueError", "at `return np.broadcast_to(x, (1, 2, 3, 4, 5, 6, 7))`"),
+    ],
+)
+def test_an_error_in_the_function_is_named_with_its_line(function, error, line):
+    hint = exercises.get("affine_qparams").check(function).hint
+    assert error in hint and line in hint
+
+
+def test_a_wrong_number_of_arguments_is_not_blamed_on_a_line():
+    hint = exercises.get("affine_qparams").check(lambda x: x).hint
+    assert "takes 1 positional argument but 2 were given." in hint and ", at" not in hint
+
+
+def test_a_mistake_made_only_now_and_then_is_not_taken_for_a_known_one():
+    task = exercises.get("quantize_symmetric")
+    known = {wrong.mistake: wrong for wrong in task.wrong_answers}["scale upside down (qmax / absmax)"]
+
+    def now_and_then(x, num_bits):
+        return known.functions[0](x, num_bits) if num_bits in (2, 4) else (x.astype(np.int8) + 7, 3.0)
+
+    report = task.check(now_and_then)
+    assert report.state == "failed"
+    assert report.hint not in [wrong.hint for wrong in task.wrong_answers]
 
 
 def test_a_passing_function_is_kept(capsys):

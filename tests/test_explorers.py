@@ -1,9 +1,9 @@
 """Every position of every control of every explorer, as the notebooks show them."""
 
-import itertools
 import xml.etree.ElementTree as ET
 
 import course
+import ipywidgets
 import numpy as np
 import pytest
 
@@ -63,28 +63,53 @@ def test_without_a_kernel_the_start_is_shown(shown):
         ET.fromstring(bundle["image/svg+xml"])
 
 
-def _leaves(widget):
-    return (
-        list(itertools.chain.from_iterable(map(_leaves, widget.children))) if hasattr(widget, "children") else [widget]
-    )
+def _pages(widget):
+    """The pages of a stack of stacks, in order."""
+    if not hasattr(widget, "children"):
+        return [widget.value]
+    return [page for child in widget.children for page in _pages(child)]
 
 
-def test_precomputed_pages_are_in_the_order_of_the_positions(shown):
+def _page_in_sight(widget):
+    while hasattr(widget, "children"):
+        widget = widget.children[widget.selected_index]
+    return widget.value
+
+
+def test_precomputed_pages_are_in_the_order_of_the_positions_and_open_at_the_start(shown):
     for explorer in shown:
-        picture = explorer.panel.children[-1]
         if explorer.is_precomputed:
-            frames = [leaf.value for leaf in _leaves(picture)]
-            assert frames == [explorer.frame(**p) for p in explorer.positions()]
-        else:
-            assert len(list(explorer.positions())) > MOST_PRECOMPUTED
+            picture = explorer.panel.children[-1]
+            assert _pages(picture) == [explorer.frame(**p) for p in explorer.positions()]
+            assert _page_in_sight(picture) == explorer.frame(**explorer.at_start())
+
+
+def _counter(count):
+    """An explorer of `count` positions."""
+    control = explorers.Control("n", "n", tuple(range(count)), 3)
+    return explorers.Explorer("count", (control,), lambda n: n, lambda n: f"<svg id='{n}'/>", "n is {}".format)
+
+
+def test_explorers_of_many_positions_are_not_precomputed():
+    assert _counter(MOST_PRECOMPUTED).is_precomputed
+    assert not _counter(MOST_PRECOMPUTED + 1).is_precomputed
+
+
+def test_each_slider_is_linked_in_the_browser_to_its_list_and_its_pages(monkeypatch):
+    links = []
+    monkeypatch.setattr(ipywidgets, "jslink", lambda source, target: links.append((source, target)))
+    two = explorers.Control("a", "a", (1, 2), 1), explorers.Control("b", "b", (1, 2, 3), 1)
+    explorer = explorers.Explorer("two", two, lambda a, b: (a, b), lambda r: "<svg/>", str)
+    _, row_a, row_b, outer = explorer.panel.children
+    for (twin, slider), stacks in ((row_a.children, [outer]), (row_b.children, outer.children)):
+        assert ((slider, "index"), (twin, "index")) in links
+        for stack in stacks:
+            assert ((slider, "index"), (stack, "selected_index")) in links
+    assert len(links) == 2 + 1 + 2
 
 
 def test_a_live_panel_follows_its_sliders():
-    many = tuple(range(300))
-    explorer = explorers.Explorer(
-        "count", (explorers.Control("n", "n", many, 3),), lambda n: n, lambda n: f"<svg id='{n}'/>", "n is {}".format
-    )
-    _, row, picture = explorer.panel.children
+    _, row, picture = _counter(300).panel.children
     assert "n is 3" in picture.value
     row.children[1].index = 7
     assert "n is 7" in picture.value

@@ -82,7 +82,7 @@ def test_a_choice_is_compared_with_what_was_measured(answer, said, capsys):
     assert said in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("answer", ["much", True, float("nan"), float("inf"), [1, 2]])
+@pytest.mark.parametrize("answer", ["much", True, float("nan"), float("inf"), [1, 2], 10**400])
 def test_an_answer_that_is_no_number_gets_a_message_not_an_error(answer, capsys):
     guess = ql.predict("How much?", answer=answer)
     assert "✗ How much?\n  answer must be a number" in capsys.readouterr().out

@@ -71,17 +71,17 @@ class Exercise:
             return Report("passed", len(cases))
         first = failing[0]
         example = _example(function, cases[first], outcomes[first], expected[first])
-        return Report("failed", len(cases), self._diagnose(cases, outcomes, expected, failing), example)
+        return Report("failed", len(cases), self._diagnose(function, cases, outcomes, expected, failing), example)
 
-    def _diagnose(self, cases, outcomes, expected, failing) -> str:
+    def _diagnose(self, function, cases, outcomes, expected, failing) -> str:
         """Return the hint of the known wrong answer that best reproduces the failing outcomes."""
         first = outcomes[failing[0]]
         if first.changed_input:
             return "Your function changes the array that it is given. Work on a copy, or make a new array."
         best, best_score = "", (_ALIKE, 0.0)
         for wrong in self.wrong_answers:
-            for function in wrong.functions:
-                mistaken = [_run_quietly(function, case) for case in cases]
+            for mistake in wrong.functions:
+                mistaken = [_run_quietly(mistake, case) for case in cases]
                 # Both ways round, because floats are no codes, though whole numbers may stand for floats.
                 alike = [self._same(a, b) and self._same(b, a) for a, b in zip(outcomes, mistaken, strict=True)]
                 score = (float(np.mean([alike[i] for i in failing])), float(np.mean(alike)))
@@ -90,7 +90,7 @@ class Exercise:
         if best:
             return best
         if first.error is not None:
-            return f"Your function stopped with {first.describe_error()}."
+            return f"Your function stopped with {first.describe_error(function)}."
         return _difference(first.value, expected[failing[0]].value, self.outputs, self.rtol)
 
     def _same(self, a: _Outcome, b: _Outcome) -> bool:
@@ -117,9 +117,11 @@ class _Outcome:
     error: Exception | None = None
     changed_input: bool = False
 
-    def describe_error(self) -> str:
-        line = traceback.extract_tb(self.error.__traceback__)[-1]
-        where = f", at `{line.line}`" if line.line else ""
+    def describe_error(self, function: Callable) -> str:
+        """The error, with the line of `function` itself where it happened, not of NumPy or of the checker."""
+        code = getattr(function, "__code__", None)
+        frames = [f for f in traceback.extract_tb(self.error.__traceback__) if code and f.filename == code.co_filename]
+        where = f", at `{frames[-1].line}`" if frames else ""
         return f"{type(self.error).__name__}: {self.error}{where}"
 
 
@@ -146,8 +148,8 @@ def _is_stub(function: Callable, outcomes: list[_Outcome]) -> bool:
         return True
     if any(outcome.value is not None or outcome.error is not None for outcome in outcomes):
         return False
-    code = function.__code__
-    return not code.co_names and code.co_nlocals == len(inspect.signature(function).parameters)
+    code = getattr(function, "__code__", None)
+    return code is not None and not code.co_names and code.co_nlocals == len(inspect.signature(function).parameters)
 
 
 def _same_value(a, b, rtol: float) -> bool:

@@ -71,11 +71,6 @@ class Chart:
         path = "".join(f"M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}" for a, b, c, d in ends)
         self._marks.append(f'<path d="{path}" stroke="{colour}" stroke-width="{width}" fill="none"/>')
 
-    def vertical(self, x, colour, *, dash="4 3", width=1.5):
-        """A line over the whole height at `x`, if that lies on the chart."""
-        if self._x_range[0] <= x <= self._x_range[1]:
-            self.line([x, x], self._y_range, colour, dash=dash, width=width)
-
     def text(self, x, y, words, *, colour=style.INK, anchor="middle", size=12, bold=False, dx=0, dy=0):
         """`words` at a point in data coordinates, moved by `dx` and `dy` pixels, and inwards to stay on the chart."""
         weight = ' font-weight="600"' if bold else ""

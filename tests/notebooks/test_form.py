@@ -56,6 +56,14 @@ def test_links_and_images_lead_to_files_that_are_there(page):
             assert (page.parent / target).exists(), target
 
 
+def test_files_that_the_readme_names_are_there():
+    root = course.FOLDER.parent
+    named = re.findall(r"`([\w/]+\.(?:py|toml|txt|ipynb))`", (root / "README.md").read_text(encoding="utf-8"))
+    assert named
+    for name in named:
+        assert (root / name).exists() or list(root.glob(f"*/**/{name}")), name
+
+
 @pytest.mark.parametrize("page", ["README.md", "notebooks/00_start_here.ipynb"])
 def test_the_map_lists_every_notebook_with_its_minutes(page):
     page = course.FOLDER.parent / page
