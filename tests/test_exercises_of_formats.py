@@ -83,15 +83,30 @@ def test_nearest_level_in_another_style_passes(right):
         (lambda x, r: 10 * np.log10(np.sum(x**2) / np.sum(x - r**2)), "brackets"),
         (lambda x, r: 10 * np.log10(x**2 / (x - r) ** 2), "divide once"),
         (lambda x, r: 10 * np.log10(np.max(np.abs(x)) / np.max(np.abs(x - r))), "largest"),
+        (lambda x, r: 10 * np.log10((x**2).sum() / np.abs(x - r).sum()), "absolute values"),
+        (lambda x, r: 0 if (x == r).all() else SQNR.reference(x, r), "0 dB says"),
+        (lambda x, r: 100 if (x == r).all() else SQNR.reference(x, r), "no large number"),
+        (lambda x, r: "inf" if (x == r).all() else SQNR.reference(x, r), "no word"),
     ],
 )
 def test_what_learners_type_for_sqnr_is_understood(wrong, told):
     assert told in SQNR.check(wrong).hint
 
 
+def _nearer_neighbour_in_a_loop(x, levels):
+    codes = np.zeros(x.shape, np.uint8)
+    for where in np.ndindex(x.shape):
+        above = np.searchsorted(levels, x[where])
+        codes[where] = above - 1 if x[where] - levels[above - 1] <= levels[above] - x[where] else above
+    return codes
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
+        (_nearer_neighbour_in_a_loop, "clip"),
+        (lambda x, levels: np.argmin(np.abs(levels[:, None] - x), 0).astype(np.uint8), "flat array only"),
+        (lambda x, levels: np.min(np.abs(x[..., None] - levels), -1), "argmin"),
         (lambda x, levels: np.searchsorted(levels, x), "level above"),
         (lambda x, levels: np.digitize(x, levels) - 1, "level below"),
         (lambda x, levels: np.digitize(x, (levels[1:] + levels[:-1]) / 2).astype(np.uint8), "tie"),

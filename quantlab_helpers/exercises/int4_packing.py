@@ -113,6 +113,39 @@ def _halves(codes):
     return nibbles[:half] | (nibbles[half:] << 4)
 
 
+def _joined(join, halves=_nibbles):
+    """Another way to join the two halves, with a partner for the last odd code and without one."""
+
+    def with_partner(codes):
+        return join(halves(_even(codes))[0::2], halves(_even(codes))[1::2])
+
+    def without_partner(codes):
+        return join(halves(codes)[0::2], halves(codes)[1::2])
+
+    return with_partner, without_partner
+
+
+def _as_bytes(codes):
+    return codes.astype(np.uint8)
+
+
+def _partner(append):
+    """Another partner for the last odd code than a 0 at the end."""
+
+    def function(codes):
+        nibbles = codes.astype(np.uint8) & 0b1111
+        if nibbles.size % 2:
+            nibbles = append(nibbles)
+        return nibbles[0::2] | (nibbles[1::2] << 4)
+
+    return function
+
+
+def _zero_appended_to_all(codes):
+    nibbles = np.append(codes.astype(np.uint8) & 0b1111, np.uint8(0))
+    return nibbles[0::2] | (nibbles[1::2] << 4)
+
+
 def _not_packed(codes):
     return codes.astype(np.uint8) & 0b1111
 
@@ -155,8 +188,8 @@ EXERCISE = Exercise(
         "Keep the low four bits of every code. Then join neighbours: the second of each pair is shifted by 4.",
         "`nibbles = codes.astype(np.uint8) & 0b1111`. The first codes of the pairs are `nibbles[0::2]`, the second "
         "ones `nibbles[1::2]`.",
-        "If the number is odd, append one 0 before you split. Then `nibbles[0::2] | (nibbles[1::2] << 4)` is uint8 "
-        "already, and all that you need.",
+        "If the number is odd, append `np.uint8(0)` first (a plain 0 would make the array int64). Then "
+        "`nibbles[0::2] | (nibbles[1::2] << 4)` is uint8 already, and all that you need.",
     ),
     wrong_answers=(
         WrongAnswer(
@@ -197,13 +230,50 @@ EXERCISE = Exercise(
         WrongAnswer(
             "no partner for the last odd code",
             (_no_partner_for_the_last, _no_partner_for_the_last_in_a_loop),
-            "With an odd number of codes the last one has no partner, and your function stops. Append one 0 first.",
+            "With an odd number of codes the last one has no partner, and your function stops. Append `np.uint8(0)` "
+            "first (a plain 0 would make the array int64).",
+        ),
+        WrongAnswer(
+            "padding not 0, not at the end or where none is needed",
+            (
+                _partner(lambda nibbles: np.append(np.uint8(0), nibbles)),
+                _partner(lambda nibbles: np.append(nibbles, nibbles[-1])),
+                _partner(lambda nibbles: np.append(nibbles, nibbles[0])),
+                _partner(lambda nibbles: np.append(nibbles, np.uint8(1))),
+                _partner(lambda nibbles: np.append(nibbles, np.uint8(15))),
+                _zero_appended_to_all,
+            ),
+            "Only an odd number of codes needs a partner: one 0, and it comes last. `np.append(nibbles, np.uint8(0))`.",
+        ),
+        WrongAnswer(
+            "brackets",
+            (
+                *_joined(lambda first, second: first + second << 4, lambda codes: _as_bytes(codes) & 0b1111),
+                *_joined(lambda first, second: first & 0b1111 | second & 0b1111 << 4, _as_bytes),
+                *_joined(lambda first, second: first & 0b1111 | second & 0b1111 << 4, lambda codes: codes),
+                *_joined(lambda first, second: (first & 0b1111) + (second & 0b1111) << 4, lambda codes: codes),
+            ),
+            "`+` binds tighter than `<<`, and `<<` tighter than `&`: put brackets around each shifted half.",
+        ),
+        WrongAnswer(
+            "mask of three bits",
+            _joined(lambda first, second: first | (second << 4), lambda codes: _as_bytes(codes) & 0b111),
+            "Your mask keeps three bits, so the sign is lost. A 4-bit code has four: `& 0b1111`.",
+        ),
+        WrongAnswer(
+            "halves joined with &",
+            _joined(lambda first, second: first & (second << 4), lambda codes: _as_bytes(codes) & 0b1111),
+            "`&` keeps the bits that both halves have, and they have none in common. Join them with `|`.",
         ),
         WrongAnswer(
             "not uint8",
-            (_of_dtype(np.int8), _of_dtype(np.int64), _of_dtype(np.uint16), _of_dtype(np.int32), _of_dtype(np.int16)),
+            (
+                *map(_of_dtype, (np.int8, np.int64, np.uint16, np.int32, np.int16)),
+                _partner(lambda nibbles: np.append(nibbles, 0)),
+            ),
             "The bits are right, but the array is not uint8. A byte runs from 0 to 255; wider integers waste what you "
-            "saved: finish with `.astype(np.uint8)`.",
+            "saved: finish with `.astype(np.uint8)`. (If you appended a plain 0, that made the array int64: append "
+            "`np.uint8(0)`.)",
         ),
         WrongAnswer(
             "halves of the array instead of neighbours",

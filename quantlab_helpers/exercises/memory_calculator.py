@@ -87,8 +87,20 @@ def _fractions_of_codes(num_weights, num_bits, group_size, scale_bytes, zero_poi
     return num_weights * num_bits / 8 + num_scales * (scale_bytes + (1 if zero_points else 0))
 
 
-def _rounded_down_at_the_end(num_weights, num_bits, group_size, scale_bytes, zero_points):
-    return int(_with_fractions(num_weights, num_bits, group_size, scale_bytes, zero_points))
+def _rounded_at_the_end(rounded):
+    return lambda *arguments: rounded(_with_fractions(*arguments))
+
+
+def _both(rounded):
+    """The bytes of the codes and the number of groups, each made whole by `rounded(a, b)` of a / b."""
+    return _sum(
+        codes=lambda num_weights, num_bits: rounded(num_weights * num_bits, 8),
+        scales=lambda num_weights, group_size: 1 if group_size is None else rounded(num_weights, group_size),
+    )
+
+
+def _whole_codes_in_a_byte(rounded):
+    return lambda num_weights, num_bits: rounded(num_weights, 8 // num_bits)
 
 
 def _no_scale_if_none(num_weights, group_size):
@@ -104,7 +116,7 @@ EXERCISE = Exercise(
     cases=cases,
     hints=(
         "Three parts, each in bytes: codes, scales, zero points. How many scales are there?",
-        "`num_weights * num_bits` is in bits: divide by 8 and round *up*. Likewise the number of groups, "
+        "`num_weights * num_bits` is in bits: divide by 8 and round up. Likewise the number of groups, "
         "`num_weights / group_size`. With `group_size=None` there is one scale.",
         "`(a + b - 1) // b` divides whole numbers and rounds up. Then add `num_scales * scale_bytes`, and "
         "`num_scales` more if `zero_points`.",
@@ -124,7 +136,7 @@ EXERCISE = Exercise(
         WrongAnswer(
             "one zero point in all",
             (_sum(zero_points=lambda num_scales, scale_bytes, num_bits: 1),),
-            "You count one zero point. Every group has its own scale *and* its own zero point.",
+            "You count one zero point. Every group has its own scale and its own zero point.",
         ),
         WrongAnswer(
             "zero points of the wrong size",
@@ -138,7 +150,7 @@ EXERCISE = Exercise(
         WrongAnswer(
             "bits counted as bytes",
             (_sum(codes=lambda num_weights, num_bits: num_weights * num_bits), _in_bits, _scales_in_bits),
-            "You mix bits and bytes. Codes: `num_weights * num_bits` is a number of *bits*, so divide by 8. "
+            "You mix bits and bytes. Codes: `num_weights * num_bits` is a number of bits, so divide by 8. "
             "`scale_bytes` is in bytes already.",
         ),
         WrongAnswer(
@@ -148,19 +160,52 @@ EXERCISE = Exercise(
         ),
         WrongAnswer(
             "rounded down",
-            (_sum(codes=lambda num_weights, num_bits: num_weights * num_bits // 8), _rounded_down_at_the_end),
-            "The last byte may be only partly full, but it is there: round the bytes of the codes *up*. "
+            (
+                _sum(codes=lambda num_weights, num_bits: num_weights * num_bits // 8),
+                _sum(codes=lambda num_weights, num_bits: round(num_weights * num_bits / 8)),
+            ),
+            "The last byte may be only partly full, but it is there: round the bytes of the codes up. "
             "`(bits + 7) // 8` does it.",
         ),
         WrongAnswer(
-            "one byte too many if all are full",
-            (_sum(codes=lambda num_weights, num_bits: num_weights * num_bits // 8 + 1),),
-            "You always add a byte, even where the last one is full. `(bits + 7) // 8` rounds up only if it must.",
+            "bytes and groups rounded down, or rounded once at the end",
+            (
+                *map(_both, (lambda a, b: a // b, lambda a, b: round(a / b))),
+                *map(_rounded_at_the_end, (int, math.ceil, round)),
+            ),
+            "The last byte and the last group may be only partly full, but they are there: round both up, each by "
+            "itself.",
+        ),
+        WrongAnswer(
+            "one too many if all are full",
+            (
+                _sum(codes=lambda num_weights, num_bits: num_weights * num_bits // 8 + 1),
+                _sum(scales=lambda num_weights, group_size: 1 if group_size is None else num_weights // group_size + 1),
+                _both(lambda a, b: a // b + 1),
+            ),
+            "You always add one, even where the last byte or the last group is full. `(a + b - 1) // b` rounds up "
+            "only if it must.",
+        ),
+        WrongAnswer(
+            "no code across two bytes",
+            (
+                _sum(codes=_whole_codes_in_a_byte(lambda a, b: -(-a // b))),
+                _sum(codes=_whole_codes_in_a_byte(lambda a, b: a // b)),
+                _sum(
+                    codes=_whole_codes_in_a_byte(lambda a, b: a // b),
+                    scales=lambda num_weights, group_size: 1 if group_size is None else num_weights // group_size,
+                ),
+            ),
+            "At 3 bits a code may begin in one byte and end in the next. Count the bits of all codes, "
+            "`num_weights * num_bits`, and divide those by 8.",
         ),
         WrongAnswer(
             "the last, short group not counted",
-            (_sum(scales=lambda num_weights, group_size: 1 if group_size is None else num_weights // group_size),),
-            "The last group may be short, but it needs a scale too: round the number of groups *up*.",
+            (
+                _sum(scales=lambda num_weights, group_size: 1 if group_size is None else num_weights // group_size),
+                _sum(scales=lambda num_weights, group_size: round(num_weights / (group_size or num_weights))),
+            ),
+            "The last group may be short, but it needs a scale too: round the number of groups up.",
         ),
         WrongAnswer(
             "a scale for each weight",
@@ -188,7 +233,14 @@ EXERCISE = Exercise(
         ),
         WrongAnswer(
             "stops if group_size is None",
-            (_sum(scales=lambda num_weights, group_size: -(-num_weights // group_size)),),
+            (
+                _sum(scales=lambda num_weights, group_size: -(-num_weights // group_size)),
+                _sum(scales=lambda num_weights, group_size: math.ceil(num_weights / group_size)),
+                _sum(
+                    codes=lambda num_weights, num_bits: num_weights * num_bits // 8,
+                    scales=lambda num_weights, group_size: num_weights // group_size,
+                ),
+            ),
             "`group_size` may be `None`, and then there is nothing to divide by: the number of scales is 1.",
         ),
         WrongAnswer(

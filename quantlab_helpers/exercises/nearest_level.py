@@ -56,6 +56,18 @@ def _as_dtype(dtype):
     return lambda x, levels: nearest_level(x, levels).astype(dtype)
 
 
+def _nearer_of_two_unclipped(x, levels):
+    above = np.searchsorted(levels, x)
+    nearer_below = x - levels[above - 1] <= levels[above] - x
+    return np.where(nearer_below, above - 1, above).astype(np.uint8)
+
+
+def _nearer_of_two_unclipped_from_below(x, levels):
+    below = np.searchsorted(levels, x, side="right") - 1
+    nearer_above = levels[below + 1] - x < x - levels[below]
+    return np.where(nearer_above, below + 1, below).astype(np.uint8)
+
+
 def _evenly_spaced(step_of):
     def function(x, levels):
         return np.round((x - levels[0]) / step_of(levels)).astype(np.int64)
@@ -139,8 +151,25 @@ EXERCISE = Exercise(
                 lambda x, levels: np.abs(x[:, None] - levels).argmin(axis=1).astype(np.uint8),
                 lambda x, levels: np.abs(x[:, None] - levels).argmin(axis=-1).astype(np.uint8),
                 lambda x, levels: np.array([np.abs(levels - v).argmin() for v in x]).astype(np.uint8),
+                lambda x, levels: np.abs(levels[:, None] - x).argmin(axis=0).astype(np.uint8),
+                lambda x, levels: np.abs(x - levels[:, None]).argmin(axis=0).astype(np.uint8),
             ),
             "That works for a flat array only. `x[..., None]` adds an axis after all others, whatever the shape.",
+        ),
+        WrongAnswer(
+            "a neighbour beyond the last level",
+            (_nearer_of_two_unclipped, _nearer_of_two_unclipped_from_below),
+            "Beyond the last level `np.searchsorted` gives `len(levels)`, and there is no such level: clip, so that "
+            "both neighbours are there.",
+        ),
+        WrongAnswer(
+            "the distance instead of its place",
+            (
+                lambda x, levels: _distances(x, levels).min(axis=-1),
+                *_uint8(lambda x, levels: _distances(x, levels).min(axis=-1)),
+                lambda x, levels: np.abs(x[:, None] - levels).min(axis=1),
+            ),
+            "`min` gives the distance to the nearest level. You want where it is: `argmin`.",
         ),
         WrongAnswer(
             "no axis for the levels",

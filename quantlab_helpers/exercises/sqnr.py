@@ -103,8 +103,15 @@ EXERCISE = Exercise(
         ),
         WrongAnswer(
             "absolute values instead of squares",
-            (*_ratio(_decibels, _mean_abs), *_ratio(lambda s, n: 20 * np.log10(s / n), _mean_abs)),
-            "You compare mean absolute values. Power is the sum of squares, in which large errors count for more.",
+            (
+                *_ratio(_decibels, _mean_abs),
+                *_ratio(lambda s, n: 20 * np.log10(s / n), _mean_abs),
+                *_with_noise(lambda x, restored: np.sum(np.abs(x - restored))),
+                *_with_noise(lambda x, restored: _mean_abs(x - restored), lambda x, restored: np.mean(x**2)),
+                *_with_noise(_noise, lambda x, restored: np.sum(np.abs(x))),
+            ),
+            "You take absolute values where squares belong. Power is the sum of squares, in which large errors count "
+            "for more.",
         ),
         WrongAnswer(
             "forgot to square, or squared the sum",
@@ -193,9 +200,18 @@ EXERCISE = Exercise(
         ),
         WrongAnswer(
             "0 dB where nothing was lost",
-            (_exact_is(0.0), _exact_is(np.nan)),
+            (_exact_is(0.0), _exact_is(0)),
             "0 dB says that the noise is as strong as the signal. Where there is no noise, the ratio has no limit: "
             "return `np.inf`.",
+        ),
+        WrongAnswer(
+            "another value where nothing was lost",
+            (
+                *map(_exact_is, (99, 100, 120, 999, 1000, 99.0, 100.0, 120.0, 999.0, 1000.0)),
+                *map(_exact_is, (np.nan, -np.inf, "inf", "infinity")),
+            ),
+            "Where nothing was lost, the ratio has no limit: no large number stands for that, and no word. Return the "
+            "float `np.inf`.",
         ),
     ),
 )
