@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import quantlab_helpers as ql
-from quantlab_helpers import explorers
+from quantlab_helpers import explorers, style
 
 WEIGHTS = np.random.default_rng(4).normal(0, 0.8, size=1000).astype(np.float32)
 
@@ -56,6 +56,25 @@ def test_an_outlier_ruins_int8_and_not_fp8():
     assert int8[0] > fp8[0] + 6 and int8[2] < fp8[2] - 6
     # A normal number of 3 mantissa bits is off by 2**-4 of itself at most: 20 log10(2**4) = 24.1 dB at the worst.
     assert min(fp8) > 24
+
+
+def test_a_tick_stands_under_each_level_longer_where_values_fell():
+    x = np.array([-3.0, -0.4, 0.4, 1.2, 2.0])  # as INT3: levels -3 .. 3, of which -3, 0, 1 and 2 are in use
+    frame = explorers.formats(x).frame(format="INT3", outlier=0)
+    axis = re.search(r'<polyline points="([\d.]+),([\d.]+) ([\d.]+),', frame)
+    left, zero, right = map(float, axis.groups())  # the axis runs from -3.3 to 3.3
+
+    def ticks(colour):
+        path = re.search(rf'<path d="([^"]+)" stroke="{colour}"', frame).group(1)
+        return np.array(re.findall(r"M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)", path), dtype=float)
+
+    long, short = ticks(style.QUANTIZED), ticks(style.ORIGINAL)
+    for drawn, levels in ((long, [-3, 0, 1, 2]), (short, [-2, -1, 3])):
+        expected = left + (np.array(levels) + 3.3) / 6.6 * (right - left)
+        np.testing.assert_allclose(drawn[:, 0], expected, rtol=0, atol=0.15)  # three coordinates of one decimal
+        np.testing.assert_array_equal(drawn[:, 2], drawn[:, 0])
+        np.testing.assert_array_equal(drawn[:, 1], zero)
+    assert long[:, 3].min() > short[:, 3].max() > zero  # y grows downwards
 
 
 def test_every_value_in_use_is_a_level():
