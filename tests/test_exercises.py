@@ -133,6 +133,8 @@ def test_code_that_forgot_its_return_is_an_attempt(capsys):
         (lambda x, b: np.zeros(x.shape, np.int8), "Return 2 values: `codes, scale`"),
         (lambda x, b: (np.full(x.shape, 9, np.int8), _REFERENCE(x, b)[1]), "`scale`: right. Not yet: `codes`"),
         (lambda x, b: (_REFERENCE(x, b)[0].astype(int), _REFERENCE(x, b)[1]), "should be int8"),
+        (lambda x, b: (_REFERENCE(x, b)[0].tolist(), _REFERENCE(x, b)[1]), "`codes`: This is a list: return an array"),
+        (lambda x, b: (_REFERENCE(x, b)[0], [_REFERENCE(x, b)[1]]), "`scale`: Return one number"),
     ],
 )
 def test_a_mistake_that_nobody_foresaw_is_narrowed_down(function, told):
@@ -140,6 +142,22 @@ def test_a_mistake_that_nobody_foresaw_is_narrowed_down(function, told):
 
 
 _REFERENCE = exercises.get("quantize_symmetric").reference
+
+
+def test_several_numbers_may_come_as_one_array():
+    task = exercises.get("affine_qparams")
+    assert task.check(lambda x, b: list(task.reference(x, b))).state == "passed"
+    three = exercises.get("your_tensor")
+    assert three.check(lambda *arguments: np.array(three.reference(*arguments))).state == "passed"
+
+
+def test_the_example_shows_as_many_digits_as_it_takes_to_see_the_difference():
+    def nearly(x, num_bits):
+        codes, scale = _REFERENCE(x, num_bits)
+        return codes, scale * (1 + 1e-4)
+
+    _, expected, yours = exercises.get("quantize_symmetric").check(nearly).example
+    assert expected.removeprefix("expected ") != yours.removeprefix("yours is ")
 
 
 def _half_up(x, num_bits):

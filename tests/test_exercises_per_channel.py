@@ -16,7 +16,7 @@ def _rows_in_a_loop(weight, num_bits):
         scale = absmax / (2 ** (num_bits - 1) - 1) if absmax > 0 else 1
         codes.append(np.floor(row / scale + 0.5).astype(np.int8))  # rounds ties up, not to even
         scales.append(scale)
-    return codes, scales
+    return np.array(codes), np.array(scales)
 
 
 def _rows_by_the_package(weight, num_bits):

@@ -1,5 +1,6 @@
 """Every position of every control of every explorer, as the notebooks show them."""
 
+import dataclasses
 import xml.etree.ElementTree as ET
 
 import course
@@ -106,6 +107,18 @@ def test_each_slider_is_linked_in_the_browser_to_its_list_and_its_pages(monkeypa
         for stack in stacks:
             assert ((slider, "index"), (stack, "selected_index")) in links
     assert len(links) == 2 + 1 + 2
+
+
+def test_only_a_large_array_shows_a_progress_bar(capsys):
+    for size, shows in ((explorers.base.MANY_VALUES // 9 - 1, False), (explorers.base.MANY_VALUES // 9 + 1, True)):
+        large = dataclasses.replace(_counter(9), num_values=size)
+        assert large.panel is not None
+        assert ("count" in capsys.readouterr().err) is shows
+
+
+def test_the_courses_own_explorers_show_none(shown):
+    for explorer in shown:
+        assert explorer.num_values * len(list(explorer.positions())) < explorers.base.MANY_VALUES / 4
 
 
 def test_a_live_panel_follows_its_sliders():

@@ -155,14 +155,13 @@ def _is_stub(function: Callable, outcomes: list[_Outcome]) -> bool:
 def _same_value(a, b, rtol: float) -> bool:
     """Whether `a` is as good as `b`: the same structure, kind of number and shape, and values within `rtol`."""
     if isinstance(b, tuple):
-        same_length = isinstance(a, tuple | list) and len(a) == len(b)
+        same_length = _is_sequence(a) and len(a) == len(b)
         return same_length and all(_same_value(x, y, rtol) for x, y in zip(a, b, strict=True))
+    if isinstance(a, list | tuple):  # the cells below would stumble over it
+        return False
     if a is None or b is None or isinstance(b, str | bool):
         return type(a) is type(b) and a == b
-    try:
-        a, b = np.asarray(a), np.asarray(b)
-    except ValueError:  # a ragged list is no array
-        return False
+    a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or a.dtype.kind not in "iuf":
         return False
     if b.dtype.kind in "iu":  # codes: as an array their dtype is part of the answer
@@ -172,13 +171,18 @@ def _same_value(a, b, rtol: float) -> bool:
     return bool(np.allclose(a, b, rtol=0, atol=rtol * finite.max(initial=0), equal_nan=True))
 
 
+def _is_sequence(value) -> bool:
+    """Whether `value` can stand for several returned values: a tuple, a list, or an array of one axis."""
+    return isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.ndim == 1)
+
+
 def _difference(value, expected, outputs: tuple[str, ...], rtol: float) -> str:
     """What sets `value` apart from `expected`, where no known mistake explains it; "" if only the numbers do."""
     if value is None:
         return "Your function gives None here. Does every path end with `return`?"
     if not isinstance(expected, tuple):
         return _difference_of_one(value, expected)
-    if not isinstance(value, tuple | list) or len(value) != len(expected):
+    if not _is_sequence(value) or len(value) != len(expected):
         return f"Return {len(expected)} values: `{', '.join(outputs)}`."
     if _same_value(tuple(reversed(value)), expected, rtol):
         return f"The values are right but in another order: return `{', '.join(outputs)}`."
@@ -195,10 +199,9 @@ def _difference(value, expected, outputs: tuple[str, ...], rtol: float) -> str:
 
 
 def _difference_of_one(value, expected) -> str:
-    try:
-        a, b = np.asarray(value), np.asarray(expected)
-    except ValueError:
-        return "Return one array: this is a ragged list."
+    if isinstance(value, list | tuple):
+        return "This is a list: return an array, `np.array(...)`." if np.ndim(expected) else "Return one number."
+    a, b = np.asarray(value), np.asarray(expected)
     if a.shape != b.shape:
         return f"The shape is {a.shape}, but it should be {b.shape}."
     if b.dtype.kind in "iu" and a.dtype.kind not in "iu":
@@ -216,20 +219,24 @@ def _example(function, arguments, outcome: _Outcome, expected: _Outcome) -> tupl
         names = []
     names += [f"argument {i + 1}" for i in range(len(names), len(arguments))]
     given = [f"{name} = {_short(a)}" for name, a in zip(names, arguments, strict=False)]
-    got = type(outcome.error).__name__ if outcome.error is not None else _short(outcome.value)
-    return (f"For {', '.join(given)}", f"expected {_short(expected.value)}", f"yours is {got}")
+    for digits in (4, 6, 9):  # more where the two would read alike
+        right = _short(expected.value, digits)
+        got = type(outcome.error).__name__ if outcome.error is not None else _short(outcome.value, digits)
+        if right != got:
+            break
+    return (f"For {', '.join(given)}", f"expected {right}", f"yours is {got}")
 
 
-def _short(value) -> str:
+def _short(value, digits=4) -> str:
     if isinstance(value, tuple):
-        return "(" + ", ".join(map(_short, value)) + ")"
+        return "(" + ", ".join(_short(part, digits) for part in value) + ")"
     if isinstance(value, np.ndarray) and value.size > 24:
         return f"an array of shape {value.shape}"
     if isinstance(value, np.ndarray) and value.ndim:
-        return " ".join(np.array2string(value, precision=4, separator=", ", max_line_width=10**6).split())
+        return " ".join(np.array2string(value, precision=digits, separator=", ", max_line_width=10**6).split())
     if isinstance(value, np.generic | np.ndarray):
         value = value.item()
     if isinstance(value, float):
-        text = f"{value + 0.0:.6g}"  # + 0.0 turns -0.0 into 0.0
+        text = f"{value + 0.0:.{digits + 2}g}"  # + 0.0 turns -0.0 into 0.0
         return text if set(text) & set(".en") else f"{text}.0"
     return repr(value)

@@ -20,6 +20,9 @@ import ipywidgets as widgets
 from tqdm.auto import tqdm
 
 MOST_PRECOMPUTED = 200
+# A progress bar is for a large array of the learner's own: by size and not by the clock, so that the course's own
+# explorers never show one, however slow the machine.
+MANY_VALUES = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Explorer:
     compute: Callable[..., object]
     draw: Callable[[object], str]  # -> one <svg> element, made by `svg.Chart.image` or the like
     describe: Callable[[object], str]
+    num_values: int = 0  # how many values one position works on
 
     def positions(self) -> Iterator[dict]:
         """Every combination of positions, as keywords of `compute`; the last control changes fastest."""
@@ -88,9 +92,9 @@ class Explorer:
     def _precomputed(self, rows):
         """A stack of stacks, one level for each control: a level shows the page that its slider points to."""
         layout = widgets.Layout()  # one for all pages: a widget of its own for each would double the traffic
-        # A large array of the learner's own can take long; the course's own explorers stay far below the delay.
-        positions = tqdm(list(self.positions()), desc=self.title, delay=5, leave=False)
-        frames = iter([self.frame(**position) for position in positions])
+        positions = list(self.positions())
+        is_quick = self.num_values * len(positions) < MANY_VALUES
+        frames = iter([self.frame(**p) for p in tqdm(positions, desc=self.title, disable=is_quick, leave=False)])
 
         def pages(rows_left):
             if not rows_left:

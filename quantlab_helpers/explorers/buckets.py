@@ -69,6 +69,7 @@ def buckets(x) -> Explorer:
         compute=compute,
         draw=_draw,
         describe=_describe,
+        num_values=x.size,
     )
 
 

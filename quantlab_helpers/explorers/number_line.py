@@ -47,7 +47,7 @@ def number_line(x) -> Explorer:
     reach = 1.6 * absmax  # at 2 bits, a float is more than half a step beyond the last mark from 1.5 on
 
     def compute(num_bits, value):
-        scale, _ = choose_qparams(x, num_bits)
+        scale, _ = choose_qparams([absmax], num_bits)
         qmin, qmax = code_range(num_bits)
         code = int(np.clip(np.round(value / scale), qmin, qmax))
         return OnTheLine(value, float(scale), qmax, code, absmax, reach)
