@@ -82,6 +82,7 @@ def storage(x) -> Explorer:
         compute=compute,
         draw=_draw,
         describe=_describe,
+        num_values=x.size,
     )
 
 
