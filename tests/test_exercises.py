@@ -177,6 +177,14 @@ def test_a_right_answer_in_another_style_passes(another_style):
     assert exercises.get("quantize_symmetric").check(another_style).state == "passed"
 
 
+def test_a_missing_guard_does_not_hide_another_mistake():
+    def two_mistakes(x, num_bits):
+        scale = (x.max() - x.min()) / (2**num_bits - 1)
+        return scale, round(-x.min() / scale)  # fails for all zeros, too
+
+    assert "may lie outside it" in exercises.get("affine_qparams").check(two_mistakes).hint
+
+
 def test_a_function_that_changes_its_input_is_told_so():
     def in_place(x, num_bits):
         x -= x
@@ -186,7 +194,7 @@ def test_a_function_that_changes_its_input_is_told_so():
 
 
 def _broken_inside_numpy(x, num_bits):
-    return np.broadcast_to(x, (1, 2, 3, 4, 5, 6, 7))
+    return np.reshape(x, (7, 7, 7))
 
 
 def _broken_itself(x, num_bits):
@@ -197,7 +205,7 @@ def _broken_itself(x, num_bits):
     ("function", "error", "line"),
     [
         (_broken_itself, "AttributeError", "at `return x.no_such_attribute`"),
-        (_broken_inside_numpy, "ValueError", "at `return np.broadcast_to(x, (1, 2, 3, 4, 5, 6, 7))`"),
+        (_broken_inside_numpy, "ValueError", "at `return np.reshape(x, (7, 7, 7))`"),
     ],
 )
 def test_an_error_in_the_function_is_named_with_its_line(function, error, line):

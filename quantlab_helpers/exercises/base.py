@@ -69,6 +69,8 @@ class Exercise:
         failing = [i for i, (o, e) in enumerate(zip(outcomes, expected, strict=True)) if not self._same(o, e)]
         if not failing:
             return Report("passed", len(cases))
+        # A mistake often comes with a missing guard against zeros. Tell them apart: first what gave plain numbers.
+        failing = [i for i in failing if outcomes[i].is_plain] or failing
         first = failing[0]
         example = _example(function, cases[first], outcomes[first], expected[first])
         return Report("failed", len(cases), self._diagnose(function, cases, outcomes, expected, failing), example)
@@ -116,6 +118,11 @@ class _Outcome:
     value: object = None
     error: Exception | None = None
     changed_input: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the call gave a value without NaN or infinity."""
+        return self.error is None and _is_finite(self.value)
 
     def describe_error(self, function: Callable) -> str:
         """The error, with the line of `function` itself where it happened, not of NumPy or of the checker."""
@@ -169,6 +176,13 @@ def _same_value(a, b, rtol: float) -> bool:
     a, b = a.astype(np.float64), b.astype(np.float64)
     finite = np.abs(b[np.isfinite(b)])
     return bool(np.allclose(a, b, rtol=0, atol=rtol * finite.max(initial=0), equal_nan=True))
+
+
+def _is_finite(value) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_finite, value))
+    array = np.asarray(value)
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _is_sequence(value) -> bool:
