@@ -9,10 +9,11 @@ the first in the low nibble (as in ONNX and MX; bitsandbytes puts the first in t
 from __future__ import annotations
 
 import math
+import numbers
 
 import numpy as np
 
-from .validation import integer_array, whole_number
+from .validation import boolean, integer_array, whole_number
 
 # Codes worked on at a time, so that temporaries stay in cache. A multiple of 8: a block fills whole bytes.
 BLOCK = 1 << 15
@@ -45,7 +46,7 @@ def pack(codes, num_bits: int) -> np.ndarray:
 
 
 def unpack(data, num_bits: int, shape, *, signed: bool = False) -> np.ndarray:
-    """Return the codes that `pack(codes, num_bits)` made `data` from, in the given shape.
+    """Return the codes that `pack(codes, num_bits)` made `data` from, in the given shape (a tuple, or one number).
 
     `data` is a uint8 array or bytes of exactly `packed_size` bytes, else ValueError. The bytes do not say
     whether the codes were signed, so you do: the result is uint8 from 0 to 2**num_bits - 1, or with
@@ -57,17 +58,20 @@ def unpack(data, num_bits: int, shape, *, signed: bool = False) -> np.ndarray:
     array([ 1,  2, -1], dtype=int8)
     """
     num_bits = whole_number(num_bits, "num_bits", 1, 8)
-    codes = np.empty(shape, np.uint8)
+    signed = boolean(signed, "signed")
+    lengths = (shape,) if isinstance(shape, numbers.Integral) else shape
+    if not isinstance(lengths, tuple | list) or not all(isinstance(n, numbers.Integral) and n >= 0 for n in lengths):
+        raise ValueError(f"shape must be whole numbers, 0 or more, not {shape!r}")
     if isinstance(data, bytes | bytearray | memoryview):
         data = np.frombuffer(data, np.uint8)
     data = np.asarray(data)
     if data.dtype != np.uint8:
         raise TypeError(f"data must be bytes or a uint8 array, not {data.dtype}")
-    expected = packed_size(codes.size, num_bits)
+    count = math.prod(int(n) for n in lengths)
+    expected = packed_size(count, num_bits)
     if data.size != expected:
-        raise ValueError(
-            f"data must be {expected} bytes for {codes.size} codes of {num_bits} bits, but it is {data.size}"
-        )
+        raise ValueError(f"data must be {expected} bytes for {count} codes of {num_bits} bits, but it is {data.size}")
+    codes = np.empty(shape, np.uint8)
     flat, data = codes.reshape(-1), data.reshape(-1)
     for start in range(0, flat.size, BLOCK):
         block = flat[start : start + BLOCK]

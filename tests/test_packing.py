@@ -70,6 +70,11 @@ def test_the_input_stays_as_it_is():
     np.testing.assert_array_equal(data, before)
 
 
+@pytest.mark.parametrize("shape", [(3,), [3], 3, np.int64(3), (np.int8(3), 1)])
+def test_a_shape_is_a_tuple_a_list_or_a_number(shape):
+    assert ql.unpack(b"\x21\x0f", 4, shape).reshape(-1).tolist() == [1, 2, 15]
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_bytes_are_unpacked(kind):
     assert ql.unpack(kind(b"\x21\x0f"), 4, (3,)).tolist() == [1, 2, 15]
@@ -108,9 +113,20 @@ def test_pack_refuses(codes, num_bits, error, message):
         (b"", 3, (1,), ValueError, "data must be 1 bytes"),
         ([1, 2], 4, (4,), TypeError, "data must be bytes or a uint8 array, not int64"),
         (np.zeros(2, np.int8), 4, (4,), TypeError, "data must be bytes or a uint8 array, not int8"),
+        (b"\0\0", 4, (10**6, 10**6, 10**6), ValueError, "data must be 500000000000000000 bytes"),
+        *(
+            (b"\0\0", 4, shape, ValueError, "shape must be whole numbers, 0 or more, not")
+            for shape in [(-1, 4), -4, (-2, -2), None, (4.0,), "4", ("4",), 4.0, [[4]]]
+        ),
         (b"\0", 9, (1,), ValueError, "num_bits must be from 1 to 8, not 9"),
     ],
 )
 def test_unpack_refuses(data, num_bits, shape, error, message):
     with pytest.raises(error, match=message):
         ql.unpack(data, num_bits, shape)
+
+
+@pytest.mark.parametrize("signed", ["yes", 1, None])
+def test_unpack_refuses_what_only_looks_true_or_false(signed):
+    with pytest.raises(TypeError, match="signed must be True or False, not "):
+        ql.unpack(b"\0", 4, 2, signed=signed)
