@@ -30,6 +30,7 @@ blocked loop serves all three.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,9 @@ import numpy as np
 from .packing import pack, packed_size, unpack
 from .storage import read_file, write_file
 from .validation import (
+    LARGEST,
     boolean,
-    finite_array,
+    float32_array,
     integer_array,
     one_of,
     positive_number,
@@ -49,9 +51,10 @@ from .validation import (
 # Values worked on at a time: few enough (1 MB) for temporaries to stay in the cache, which is where the speed comes
 # from, and enough to outweigh the 15 microseconds that the calls for each block take.
 BLOCK = 1 << 18
-LARGEST = float(np.finfo(np.float32).max)
 # Below this a scale would be a denormal number, too coarse to be accurate.
 SMALLEST_SCALE = float(np.finfo(np.float32).smallest_normal)
+# NumPy takes the lowest and highest value of short rows one row at a time: up to this length, columns are faster.
+SHORT_ROW = 64
 _HEADER_FIELDS = ("shape", "num_bits", "symmetric", "per", "group_size")
 
 
@@ -181,6 +184,9 @@ def fake_quantize(
 ) -> np.ndarray:
     """Quantize and dequantize: the float32 values, in the shape of `x`, that the codes stand for.
 
+    A second time changes nothing if symmetric: the scale comes out the same, to the bit. If affine it may: the range
+    of the rounded values can be another by up to a step, and so the scale.
+
     >>> fake_quantize([-1.0, 0.1, 0.3, 1.0], num_bits=3)          # steps of 1/3
     array([-1.        ,  0.        ,  0.33333334,  1.        ], dtype=float32)
     """
@@ -198,6 +204,9 @@ class QuantizedTensor:
     symmetric   whether the codes are signed and the zero points left out
     group_size  how many neighbours share a scale, or None for one scale per tensor or channel
 
+    Parts that do not fit together raise ValueError or TypeError: shapes, dtypes, codes beyond `code_range`, scales
+    that are not above 0.
+
     >>> q = quantize([[-1.0, 0.1, 0.3, 1.0]], num_bits=4)
     >>> q.codes, q.packed(), q.nbytes                    # 4 codes in 2 bytes, and 4 bytes of scale
     (array([[-7,  1,  2,  7]], dtype=int8), array([ 25, 114], dtype=uint8), 6)
@@ -211,7 +220,11 @@ class QuantizedTensor:
     group_size: int | None = None
 
     def __post_init__(self):
-        _, qmax = code_range(self.num_bits, self.symmetric)
+        qmin, qmax = code_range(self.num_bits, self.symmetric)
+        for name in ("codes", "scale", "zero_point"):
+            if not isinstance(getattr(self, name), np.ndarray):
+                raise TypeError(f"{name} must be a NumPy array, not {type(getattr(self, name)).__name__}")
+        real_array(self.codes, "codes")  # refuses an empty array
         scale_shape = _scale_shape(self.shape, self.per, self.group_size)
         for name, shape, dtype in (
             ("codes", self.shape, code_dtype(self.num_bits, self.symmetric)),
@@ -224,6 +237,14 @@ class QuantizedTensor:
         highest = 0 if self.symmetric else qmax
         if self.zero_point.min() < 0 or self.zero_point.max() > highest:
             raise ValueError(f"zero_point must be from 0 to {highest}, not {self.zero_point}")
+        if not 0 < self.scale.min() <= self.scale.max() < np.inf:  # NaN is not, either
+            raise ValueError(f"scale must be finite and above 0, not {self.scale}")
+        held = np.iinfo(self.codes.dtype)  # uint8 codes of 8 bits, say, need not be looked through
+        if (held.min < qmin and self.codes.min() < qmin) or (held.max > qmax and self.codes.max() > qmax):
+            raise ValueError(f"codes must be from {qmin} to {qmax}, not {self.codes.min()} to {self.codes.max()}")
+        # Python's numbers: NumPy's may overflow where bytes are counted, as np.uint8(8) * 1000 does.
+        group_size = None if self.group_size is None else int(self.group_size)
+        vars(self).update(num_bits=int(self.num_bits), symmetric=bool(self.symmetric), group_size=group_size)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -277,10 +298,21 @@ class QuantizedTensor:
     def load(cls, path) -> QuantizedTensor:
         """Read what `save` wrote. Raises ValueError if the file is of another kind, cut short or damaged."""
         fields, data = read_file(path)
+        try:
+            return cls._from_stored(fields, data)
+        except (KeyError, TypeError, ValueError) as error:  # what a file may say that was written by other means
+            raise ValueError(f"{os.fspath(path)} does not describe a quantized tensor: {error!r}") from error
+
+    @classmethod
+    def _from_stored(cls, fields: dict, data: bytes) -> QuantizedTensor:
         shape, num_bits, symmetric, per, group_size = (fields[name] for name in _HEADER_FIELDS)
-        scale_shape = _scale_shape(tuple(shape), per, group_size)
+        code_range(num_bits, symmetric)  # refuses what is out of range
+        shape = tuple(shape)
+        scale_shape = _scale_shape(shape, per, group_size)
         stored = _stored_dtype(num_bits, symmetric)
         sizes = _stored_sizes(shape, num_bits, symmetric, math.prod(scale_shape))
+        if sum(sizes) != len(data):
+            raise ValueError(f"the fields describe {sum(sizes)} bytes of data, not {len(data)}")
         codes, scale, zero_point = (data[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(3))
         if num_bits <= 8:
             codes = unpack(codes, num_bits, shape, signed=symmetric)
@@ -368,11 +400,11 @@ def _ranges(x: np.ndarray, scale_shape: tuple[int, ...]) -> tuple[np.ndarray, np
     lows, highs = lowest.reshape(-1), highest.reshape(-1)
     with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite, and is refused below
         for _, rows, block in _blocks(x, lows.size):
-            np.minimum(lows[rows], block.min(axis=1), out=lows[rows])
-            np.maximum(highs[rows], block.max(axis=1), out=highs[rows])
+            columns = block.T.copy() if block.shape[1] <= SHORT_ROW else block.T  # one for each scale
+            np.minimum(lows[rows], columns.min(axis=0), out=lows[rows])
+            np.maximum(highs[rows], columns.max(axis=0), out=highs[rows])
     if not (np.isfinite(lows).all() and np.isfinite(highs).all()):  # min and max carry NaN along
-        finite_array(x, "x")
-        raise ValueError(f"x must be within float32's range, +-{LARGEST:.1g}, but it reaches {np.abs(x).max():.1g}")
+        float32_array(x, "x")  # raises the error that says what is wrong
     return lowest, highest
 
 
@@ -389,7 +421,7 @@ def _stored_sizes(shape, num_bits: int, symmetric: bool, num_scales: int) -> tup
 
 
 def _broadcastable(factor, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    factor = finite_array(factor, name).astype(np.float32)
+    factor = float32_array(factor, name)
     try:
         np.broadcast_to(factor, shape)
     except ValueError:

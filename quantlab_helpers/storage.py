@@ -11,8 +11,6 @@ import json
 import os
 import zlib
 
-import numpy as np
-
 HEADER_BYTES = 256
 FORMAT = "quantlab-1"
 
@@ -23,7 +21,7 @@ def write_file(path, fields: dict, data: bytes) -> None:
     An existing file is replaced. Raises ValueError if the fields do not fit in the header.
     """
     fields = {"format": FORMAT, **fields, "nbytes": len(data)}
-    line = _json({**fields, "crc32": _checksum(fields, data)}).ljust(HEADER_BYTES - 1) + "\n"
+    line = json.dumps({**fields, "crc32": _checksum(fields, data)}).ljust(HEADER_BYTES - 1) + "\n"
     if len(line) > HEADER_BYTES:
         raise ValueError(f"fields must fit in {HEADER_BYTES} bytes of JSON, not {len(line)}: {fields}")
     with open(path, "wb") as file:
@@ -57,8 +55,4 @@ def read_file(path) -> tuple[dict, bytes]:
 
 
 def _checksum(fields: dict, data: bytes) -> int:
-    return zlib.crc32(data, zlib.crc32(_json(fields).encode()))
-
-
-def _json(fields: dict) -> str:
-    return json.dumps(fields, default=np.generic.item)  # NumPy's numbers as Python's
+    return zlib.crc32(data, zlib.crc32(json.dumps(fields).encode()))

@@ -6,6 +6,8 @@ import numbers
 
 import numpy as np
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 def whole_number(value, name: str, low: int, high: int) -> int:
     """Return `value` as an int if it is a whole number from `low` to `high`.
@@ -29,13 +31,11 @@ def _array(x, name: str) -> np.ndarray:
 def real_array(x, name: str) -> np.ndarray:
     """Return `x` as an array of real numbers with at least one value.
 
-    float16, bfloat16, float32 and float64 keep their dtype; integers and booleans become float32.
+    The dtype stays: float16, bfloat16, float32 or float64, integers or booleans.
     NaN and infinity are not looked for here; `finite_array` refuses them.
     """
     array = _array(x, name)
-    if array.dtype.kind in "iub":
-        array = array.astype(np.float32)
-    elif not (array.dtype.kind == "f" or array.dtype.name == "bfloat16"):
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise TypeError(f"{name} must hold real numbers, not {array.dtype} (got {type(x).__name__})")
     if array.size == 0:
         raise ValueError(f"{name} must hold at least one value, but its shape is {array.shape}")
@@ -43,17 +43,33 @@ def real_array(x, name: str) -> np.ndarray:
 
 
 def finite_array(x, name: str) -> np.ndarray:
-    """Return `x` as a float array with at least one value and no NaN or infinity (see `real_array`)."""
+    """Return `x` as a float array with at least one value and no NaN or infinity.
+
+    float16, bfloat16, float32 and float64 keep their dtype; integers and booleans become float32.
+    """
     array = real_array(x, name)
+    if array.dtype.kind in "iub":
+        return array.astype(np.float32)
     if not np.isfinite(array).all():
         bad = int(np.size(array) - np.isfinite(array).sum())
         raise ValueError(f"{name} must be finite, but {bad} of {array.size} values are NaN or infinite")
     return array
 
 
+def float32_array(x, name: str) -> np.ndarray:
+    """Return a float32 copy of `x`, which must be finite and within float32's range."""
+    array = finite_array(x, name)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        copy = array.astype(np.float32)
+    if not np.isfinite(copy).all():
+        reached = np.abs(array).max()
+        raise ValueError(f"{name} must be within float32's range, +-{LARGEST:.8g}, but it reaches {reached:.8g}")
+    return copy
+
+
 def one_of(value, name: str, allowed) -> str:
     """Return `value` if it is among `allowed`, else raise ValueError that lists them."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:  # an array would be compared value by value
         choices = ", ".join(repr(a) for a in allowed)
         raise ValueError(f"{name} must be one of {choices}, not {value!r}")
     return value

@@ -41,11 +41,11 @@ def test_float_arrays_come_back_as_they_are(check, dtype):
     assert check(x, "x") is x
 
 
-@pytest.mark.parametrize("check", REAL_AND_FINITE)
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.int64])
-def test_integers_and_booleans_become_float32(check, dtype):
+def test_integers_and_booleans_become_float32_where_they_must_be_finite(dtype):
     x = np.array([0, 1, 1]).astype(dtype)
-    result = check(x, "x")
+    assert validation.real_array(x, "x") is x
+    result = validation.finite_array(x, "x")
     assert result.dtype == np.float32
     np.testing.assert_array_equal(result, np.float32([0, 1, 1]))
 
@@ -117,6 +117,34 @@ def test_finite_array_takes_the_largest_and_the_smallest_numbers():
     assert validation.finite_array(x, "x") is x
 
 
+# --- float32_array ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+def test_float32_array_is_a_copy(dtype):
+    x = np.array([[0, 1], [1, 0]]).astype(dtype)
+    result = validation.float32_array(x, "x")
+    assert result.dtype == np.float32
+    assert not np.shares_memory(result, x)
+    np.testing.assert_array_equal(result, x.astype(np.float32))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("x", "reached"), [([1, -1e39], "1e+39"), (1e300, "1e+300"), ([3.4028236e38], "3.4028236e+38")]
+)
+def test_float32_array_refuses_what_is_beyond_float32(x, reached):
+    with pytest.raises(ValueError) as error:
+        validation.float32_array(x, "bias")
+    assert str(error.value) == f"bias must be within float32's range, +-3.4028235e+38, but it reaches {reached}"
+
+
+@pytest.mark.parametrize("x", [np.inf, [1, np.nan]])
+def test_float32_array_refuses_nan_and_infinity(x):
+    with pytest.raises(ValueError, match=r"^bias must be finite, but 1 of"):
+        validation.float32_array(x, "bias")
+
+
 # --- integer_array ----------------------------------------------------------------------------------------
 
 
@@ -154,7 +182,7 @@ def test_one_of_returns_an_allowed_value(value):
     assert validation.one_of(value, "per", ("tensor", "channel", "group")) == value
 
 
-@pytest.mark.parametrize("value", ["row", "Tensor", "", None, 1, ["tensor"]])
+@pytest.mark.parametrize("value", ["row", "Tensor", "", None, 1, ["tensor"], np.array(["tensor", "row"])])
 def test_one_of_lists_what_is_allowed(value):
     with pytest.raises(ValueError) as error:
         validation.one_of(value, "per", ("tensor", "channel", "group"))
