@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .affine import QuantizedTensor, quantize
-from .validation import finite_array, whole_number
+from .validation import finite_array, float32_array, whole_number
 
 # The largest product of two int8 numbers is (-128)**2 = 2**14. float32 holds every integer up to 2**24 exactly, so
 # 2**10 products can be summed in float32, in any order, without rounding. int32 holds 2**17 - 1 of them.
@@ -82,10 +82,15 @@ class QuantizedLinear:
     activation_bits: int | None = None
 
     def __post_init__(self):
+        if not isinstance(self.weight, QuantizedTensor):
+            raise TypeError(f"weight must be a QuantizedTensor (see from_float), not {type(self.weight).__name__}")
         if len(self.weight.shape) != 2:
             raise ValueError(f"weight must have 2 axes, (out, in), but its shape is {self.weight.shape}")
-        if self.bias is not None and _checked_bias(self.bias, self.weight.shape[0]).dtype != np.float32:
-            raise ValueError(f"bias must be float32, not {self.bias.dtype}")
+        if self.bias is not None:
+            if not isinstance(self.bias, np.ndarray) or self.bias.dtype != np.float32:
+                given = getattr(self.bias, "dtype", type(self.bias).__name__)
+                raise TypeError(f"bias must be a float32 array (see from_float), not {given}")
+            _checked_bias(self.bias, self.weight.shape[0])
         if self.activation_bits is None:
             return
         whole_number(self.activation_bits, "activation_bits", 2, 8)
@@ -100,6 +105,7 @@ class QuantizedLinear:
         cls,
         weight,
         bias=None,
+        *,
         num_bits: int = 8,
         per: str = "channel",
         group_size: int | None = None,
@@ -107,7 +113,7 @@ class QuantizedLinear:
     ) -> QuantizedLinear:
         """Quantize a float weight of shape (out, in) symmetrically; the options are those of `quantize`."""
         quantized = quantize(weight, num_bits, per=per, group_size=group_size)
-        bias = None if bias is None else finite_array(bias, "bias").astype(np.float32)
+        bias = None if bias is None else float32_array(bias, "bias")
         return cls(quantized, bias, activation_bits)
 
     @property
@@ -117,7 +123,7 @@ class QuantizedLinear:
 
     def __call__(self, x) -> np.ndarray:
         """Return the layer's output for x of shape (..., in): float32, shape (..., out)."""
-        x = finite_array(x, "x").astype(np.float32)
+        x = float32_array(x, "x")
         if self.activation_bits is None:
             return linear_forward(x, self.weight.dequantize(), self.bias)
         _check_shapes(x, self.weight, "x", "weight")

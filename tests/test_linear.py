@@ -129,7 +129,7 @@ def test_weight_only_is_a_product_with_the_dequantized_weight(options):
 def test_integer_product_is_the_product_of_what_the_codes_stand_for(per, num_bits, activation_bits):
     x, weight, bias = normal(2, 7, 300), normal(6, 300, seed=1), normal(6, seed=2)
     x[0, 3] *= 1000  # a token of another size has its own scale
-    layer = ql.QuantizedLinear.from_float(weight, bias, num_bits, per=per, activation_bits=activation_bits)
+    layer = ql.QuantizedLinear.from_float(weight, bias, num_bits=num_bits, per=per, activation_bits=activation_bits)
     y = layer(x)
 
     tokens = np.stack([[ql.fake_quantize(token, activation_bits) for token in row] for row in x]).astype(np.float64)
@@ -193,9 +193,41 @@ def test_an_affine_weight_is_weight_only():
         (lambda: ql.QuantizedLinear.from_float(normal(8), per="tensor"), ValueError, "weight must have 2 axes"),
         (lambda: ql.QuantizedLinear.from_float(normal(4, 8), normal(8)), ValueError, r"bias must have shape \(4,\)"),
         (
-            lambda: ql.QuantizedLinear(ql.quantize(normal(4, 8)), np.ones(4)),
+            lambda: ql.QuantizedLinear(normal(4, 8)),
+            TypeError,
+            r"weight must be a QuantizedTensor \(see from_float\), not ndarray",
+        ),
+        *(
+            (
+                lambda bias=bias: ql.QuantizedLinear(ql.quantize(normal(4, 8)), bias),
+                TypeError,
+                rf"bias must be a float32 array \(see from_float\), not {given}",
+            )
+            for bias, given in [
+                (np.ones(4), "float64"),
+                (np.ones(4, np.float16), "float16"),
+                (np.ones(4, int), "int64"),
+                ([1.0] * 4, "list"),
+            ]
+        ),
+        (
+            lambda: ql.QuantizedLinear(ql.quantize(normal(4, 8)), np.float32([1, 2, 3, np.nan])),
             ValueError,
-            "bias must be float32, not float64",
+            "bias must be finite",
+        ),
+        (lambda: ql.QuantizedLinear.from_float(normal(4, 8), normal(4), 8), TypeError, "positional arguments"),
+        (
+            lambda: ql.QuantizedLinear.from_float(normal(4, 8), np.full(4, 1e39)),
+            ValueError,
+            r"bias must be within float32's range, \+-3\.4028235e\+38, but it reaches 1e\+39",
+        ),
+        *(
+            (
+                lambda bits=bits: ql.QuantizedLinear.from_float(normal(4, 8), activation_bits=bits)([1e300] * 8),
+                ValueError,
+                r"x must be within float32's range, .* reaches 1e\+300",
+            )
+            for bits in (None, 8)
         ),
         (lambda: ql.QuantizedLinear.from_float(normal(4, 8))(normal(2, 4)), ValueError, "x must have 8 values"),
         (
@@ -210,6 +242,7 @@ def test_an_affine_weight_is_weight_only():
         ),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_quantized_linear_refuses(make, error, message):
     with pytest.raises(error, match=message):
         make()
