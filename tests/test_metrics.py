@@ -1,5 +1,7 @@
 """Errors, SQNR and cosine similarity: known values, the course's digits, and the edges."""
 
+import tracemalloc
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -57,6 +59,33 @@ def test_huge_and_tiny_values(size):
     assert ql.cosine_similarity(x, x) == pytest.approx(1, rel=1e-14)
     assert ql.cosine_similarity(x, -x) == pytest.approx(-1, rel=1e-14)
     assert ql.sqnr_db(x, x / 2) == pytest.approx(20 * np.log10(2) if (x / 2).any() else 0, rel=1e-12)
+
+
+def test_errors_and_sums_are_float64():
+    x = np.array([LARGEST, LARGEST])
+    assert ql.sqnr_db(x, -x) == pytest.approx(-20 * np.log10(2), rel=1e-14)  # x - -x is beyond float32
+    a, b = np.float32([1, 0]), np.float32([1 + 2**-23, 1e-9])
+    error = np.hypot(2.0**-23, np.float64(b[1]))
+    assert ql.sqnr_db(a, b) == pytest.approx(-20 * np.log10(error), rel=1e-14)
+
+
+@pytest.mark.parametrize("metric", [ql.mean_abs_error, ql.max_abs_error])
+def test_absolute_errors_beyond_float32_are_infinite_with_a_warning(metric):
+    x = np.float32([LARGEST, 0])
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        assert metric(x, -x) == np.inf
+    assert metric(x.astype(np.float64), -x) > LARGEST / 2
+
+
+def test_sqnr_needs_three_float64_copies_at_most():
+    x = np.ones(2**20, np.float32)
+    tracemalloc.start()
+    try:
+        ql.sqnr_db(x, x / 2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= 3 * 8 * x.size
 
 
 @given(vectors, vectors, st.floats(1e-3, 1e3))
