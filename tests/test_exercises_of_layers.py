@@ -25,13 +25,25 @@ def _einsum_in_int64(x_codes, x_scale, w_codes, w_scale):
     return np.float32(sums) * np.float32(x_scale) * np.float32(w_scale).T
 
 
+def _in_float64(x_codes, x_scale, w_codes, w_scale):
+    return (x_codes.astype(float) @ w_codes.astype(float).T) * x_scale * w_scale.T  # exact to 2**53
+
+
 def _outer_product_of_the_scales(x_codes, x_scale, w_codes, w_scale):
     return ql.int8_matmul(x_codes, w_codes) * np.outer(x_scale, w_scale)
 
 
-@pytest.mark.parametrize("another_style", [_loops, _one_operand_cast, _einsum_in_int64, _outer_product_of_the_scales])
+@pytest.mark.parametrize(
+    "another_style", [_loops, _one_operand_cast, _einsum_in_int64, _in_float64, _outer_product_of_the_scales]
+)
 def test_int8_linear_in_another_style_passes(another_style):
     assert exercises.get("int8_linear").check(another_style).state == "passed"
+
+
+def test_int8_linear_tries_sums_beyond_float32_that_an_int32_accumulator_holds():
+    *_, (x_codes, _, w_codes, _) = exercises.get("int8_linear").all_cases()
+    reached = np.cumsum(x_codes.astype(np.int64) * w_codes, axis=1).max(axis=1)
+    assert reached.min() > 2**24 and reached.max() < 2**31
 
 
 def test_int8_linear_is_the_layer_of_the_package():

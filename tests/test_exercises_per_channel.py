@@ -125,7 +125,7 @@ def test_a_mistake_that_nobody_foresaw_is_narrowed_down(name, function, told):
     assert told in exercises.get(name).check(function).hint
 
 
-@pytest.mark.parametrize("name", ["per_channel", "your_tensor"])
+@pytest.mark.parametrize("name", ["per_channel", "per_group", "your_tensor"])
 def test_an_error_of_the_learners_own_is_not_taken_for_a_known_mistake(name):
     """Some known mistakes raise ValueError in nearly every case; not every ValueError is that mistake."""
 

@@ -104,6 +104,15 @@ EXERCISE = Exercise(
             "You divide by squared lengths. The length of a vector is the square root of its sum of squares.",
         ),
         WrongAnswer(
+            "the number of values for the length",
+            (
+                lambda a, b: _dot(a, b) / (len(a) * len(b)),
+                lambda a, b: _dot(a, b) / (a.size * b.size),
+            ),
+            "`len` and `size` count values. The length |a| of a vector is the square root of its sum of squares: "
+            "`np.sqrt(np.sum(a**2))`.",
+        ),
+        WrongAnswer(
             "magnitudes added up for the length",
             (lambda a, b: _dot(a, b) / (np.sum(np.abs(a)) * np.sum(np.abs(b))),),
             "You take the sum of the magnitudes for the length. It is the square root of the sum of the squares.",

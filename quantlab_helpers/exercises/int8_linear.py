@@ -36,6 +36,7 @@ def cases(rng):
     order = rng.permutation(1001)
     x, w = np.concatenate([x, x, [1]])[order], np.concatenate([w, -w, [1]])[order]
     yield _codes([x]), _scales([rng.uniform(0.01, 0.1)]), _codes([w]), _scales([rng.uniform(0.01, 0.1)])
+    yield _long_sums(rng)
 
 
 def _random(rng, rows, terms):
@@ -43,9 +44,39 @@ def _random(rng, rows, terms):
     return codes, _scales(rng.uniform(0.001, 0.1, size=rows))
 
 
+def _long_sums(rng):
+    """Sums of 1 whose terms are all positive at first, then the same ones negative, then 1 * 1.
+
+    On the way they pass 2**24, where float32 begins to lose the last digit, and stay below 2**31. So many terms,
+    because float32 code may keep dozens of partial sums side by side and add them up at the end: each has to pass
+    2**24. (Adding the terms in pairs that cancel would be exact, but no library knows the pairs.)
+    """
+    half = 60_000
+    x, w = rng.integers(120, 128, size=(2, 2, half))
+    order, one = rng.permutation(half), np.ones((2, 1))
+    return (
+        _codes(np.hstack([x, x[:, order], one])),
+        _scales([0.5, 2.0]),
+        _codes(np.hstack([w, -w[:, order], one])),
+        _scales([0.25, 1.0]),
+    )
+
+
 def _summed_as(dtype):
     def function(x_codes, x_scale, w_codes, w_scale):
         return (x_codes.astype(dtype) @ w_codes.T.astype(dtype)) * x_scale * w_scale.T
+
+    return function
+
+
+def _einsum_in_float32(x_codes, x_scale, w_codes, w_scale):
+    return np.einsum("ti,oi->to", x_codes.astype(np.float32), w_codes.astype(np.float32)) * x_scale * w_scale.T
+
+
+def _each_in_float32(sum_of):
+    def function(x_codes, x_scale, w_codes, w_scale):
+        x, w = x_codes.astype(np.float32), w_codes.astype(np.float32)
+        return np.array([[sum_of(token, row) for row in w] for token in x]) * x_scale * w_scale.T
 
     return function
 
@@ -83,7 +114,7 @@ def _dequantized_first(x_codes, x_scale, w_codes, w_scale):
 EXERCISE = Exercise(
     reference=int8_linear,
     outputs=("y",),
-    checked="sums beyond int8 and int16, exact sums, one token and many, one output and many, all-zero rows",
+    checked="sums beyond int8, int16 and the whole numbers of float32, one and many tokens and outputs, all-zero rows",
     examples=EXAMPLES,
     cases=cases,
     hints=(
@@ -107,6 +138,17 @@ EXERCISE = Exercise(
             "int16 ends at 32,767, and three products of 127 * 127 are beyond it: your sums wrap around. Sum in int32.",
         ),
         WrongAnswer(
+            "summed in float32",
+            (
+                _summed_as(np.float32),
+                _einsum_in_float32,
+                _each_in_float32(lambda a, b: np.sum(a * b)),
+                _each_in_float32(lambda a, b: np.cumsum(a * b)[-1]),
+            ),
+            "float32 holds every whole number only to 16,777,216: beyond it a long sum loses its last digits. Sum in "
+            "int32, which is exact.",
+        ),
+        WrongAnswer(
             "dequantized first",
             (_dequantized_first,),
             "You scale the codes first and sum floats, which rounds at each step and needs float hardware. Sum the "
@@ -126,6 +168,16 @@ EXERCISE = Exercise(
             "forgot w_scale",
             (_scaled(lambda sums, xs, ws: sums * xs),),
             "Your sums still count in steps of the weights: multiply by `w_scale` too, turned to (1, out).",
+        ),
+        WrongAnswer(
+            "made the result int32",
+            (
+                _scaled(lambda sums, xs, ws: (sums * xs * ws.T).astype(np.int32)),
+                _scaled(lambda sums, xs, ws: np.round(sums * xs * ws.T).astype(np.int32)),
+                _scaled(lambda sums, xs, ws: (sums * xs).astype(np.int32) * ws.T),
+            ),
+            "You make whole numbers of scaled sums, which loses their fractions. Only the sums are int32; what "
+            "the scales make of them stays float.",
         ),
         WrongAnswer(
             "w_scale along the tokens",

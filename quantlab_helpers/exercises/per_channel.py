@@ -42,20 +42,30 @@ def _right(weight, num_bits):
     return np.abs(weight).max(axis=1, keepdims=True) / _qmax(num_bits)
 
 
-def _with_scales(scales_of, *, round_=np.round, dtype=np.int8, returned=np.ravel):
+def _unclipped(codes, num_bits):
+    return codes
+
+
+def _clipped_to_half(codes, num_bits):
+    half = 2**num_bits // 2
+    return np.clip(codes, -half, half - 1)
+
+
+def _with_scales(scales_of, *, round_=np.round, clip=_unclipped, dtype=np.int8, returned=np.ravel):
     """The reference with one part replaced, with and without a guard for zeros: two spellings of one mistake.
 
     `scales_of` gives scales that broadcast against the weight; `returned` shapes them as they are returned.
     """
 
+    def result(weight, num_bits, scales):
+        return clip(round_(weight / scales), num_bits).astype(dtype), returned(scales)
+
     def unguarded(weight, num_bits):
-        scales = scales_of(weight, num_bits)
-        return round_(weight / scales).astype(dtype), returned(scales)
+        return result(weight, num_bits, scales_of(weight, num_bits))
 
     def guarded(weight, num_bits):
         scales = scales_of(weight, num_bits)
-        scales = np.where(scales == 0, 1, scales)
-        return round_(weight / scales).astype(dtype), returned(scales)
+        return result(weight, num_bits, np.where(scales == 0, 1, scales))
 
     return guarded, unguarded
 
@@ -148,6 +158,7 @@ EXERCISE = Exercise(
             "2**(b-1) or 2**b - 1 instead of 2**(b-1) - 1",
             (
                 *_with_scales(lambda w, b: np.abs(w).max(axis=1, keepdims=True) / 2 ** (b - 1)),
+                *_with_scales(lambda w, b: np.abs(w).max(axis=1, keepdims=True) / 2 ** (b - 1), clip=_clipped_to_half),
                 *_with_scales(lambda w, b: np.abs(w).max(axis=1, keepdims=True) / (2**b - 1)),
             ),
             "The largest magnitude of a row must land on the last code, `qmax = 2**(num_bits - 1) - 1`: 7 at 4 bits.",

@@ -89,6 +89,31 @@ def _with_scales(
     return guarded, unguarded
 
 
+def _divided_without_an_axis(weight, num_bits, group_size):
+    scales = _right(weight, num_bits, group_size)
+    return np.round(weight / scales).astype(np.int8), scales
+
+
+def _groups_divided_without_an_axis(weight, num_bits, group_size):
+    groups, scales = _groups(weight, group_size), _right(weight, num_bits, group_size)
+    return np.round(groups / scales).astype(np.int8).reshape(weight.shape), scales
+
+
+def _next_slice_one_further(weight, num_bits, group_size):
+    starts = range(weight.shape[1] // group_size)
+    return np.stack([np.abs(weight[:, j : j + group_size]).max(axis=1) for j in starts], axis=1) / _qmax(num_bits)
+
+
+def _overlapping_slices(weight, num_bits, group_size):
+    scales = _next_slice_one_further(weight, num_bits, group_size)
+    scales[scales == 0] = 1
+    codes = np.zeros(weight.shape, np.int8)
+    for j in range(scales.shape[1]):
+        part = slice(j, j + group_size)
+        codes[:, part] = np.round(weight[:, part] / scales[:, j : j + 1])
+    return codes, scales
+
+
 def _every_nth(weight, num_bits, group_size):
     in_strides = weight.reshape(len(weight), group_size, -1)
     return np.abs(in_strides).max(axis=1) / _qmax(num_bits)
@@ -183,6 +208,19 @@ EXERCISE = Exercise(
             _with_scales(_right, _tiled),
             "The scales are right, but each must stay with its own group: `np.tile` gives s0 s1 s0 s1, neighbours "
             "need s0 s0 s1 s1. That is `np.repeat(scales, group_size, axis=1)`.",
+        ),
+        WrongAnswer(
+            "scales of shape (out, groups) divide the weights",
+            (_divided_without_an_axis, _groups_divided_without_an_axis),
+            "The scales are right, one for each group, but to divide they need the shape of what they divide. Give "
+            "them an axis, `groups / scales[:, :, None]`, or repeat them, "
+            "`weight / np.repeat(scales, group_size, axis=1)`.",
+        ),
+        WrongAnswer(
+            "slices one weight apart",
+            (_overlapping_slices, *_with_scales(_next_slice_one_further)),
+            "Your slices start one weight apart, so they overlap. Group j starts at `j * group_size`: the slice is "
+            "`j * group_size : (j + 1) * group_size`.",
         ),
         WrongAnswer(
             "every n-th weight in a group instead of neighbours",

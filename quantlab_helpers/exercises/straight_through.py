@@ -58,6 +58,10 @@ def _error_turned_round(weight, quantized, x, target, rate):
     return weight - rate * error.T @ x / len(x)
 
 
+def _whole_gradient(weight, quantized, x, target, rate):
+    return weight - (x @ quantized.T - target).T @ x / len(x)
+
+
 def _returned_the_gradient(weight, quantized, x, target, rate):
     return (x @ quantized.T - target).T @ x / len(x)
 
@@ -85,6 +89,17 @@ EXERCISE = Exercise(
             (_step(start="quantized"),),
             "You move the quantized weight and forget the float one: the next rounding would undo each small step. "
             "Return `weight - rate * gradient`.",
+        ),
+        WrongAnswer(
+            "the two weights exchanged",
+            (_step(forward="weight", start="quantized"),),
+            "You have the two weights the wrong way round: the error is that of `quantized`, the step starts from "
+            "`weight`.",
+        ),
+        WrongAnswer(
+            "forgot the rate",
+            (_whole_gradient,),
+            "Your step is the whole gradient: multiply it by `rate`.",
         ),
         WrongAnswer(
             "uphill",

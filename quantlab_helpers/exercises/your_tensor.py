@@ -150,6 +150,25 @@ EXERCISE = Exercise(
             "Your second and third try start from values that were quantized before. Start from `weight` each time.",
         ),
         WrongAnswer(
+            "text for printing",
+            (
+                _with(lambda weight, restored: f"{ql.sqnr_db(weight, restored):.1f}"),
+                _with(lambda weight, restored: f"{ql.sqnr_db(weight, restored):.2f}"),
+                _with(lambda weight, restored: f"{ql.sqnr_db(weight, restored):.1f} dB"),
+                _with(lambda weight, restored: str(ql.sqnr_db(weight, restored))),
+            ),
+            "You return text. Return the numbers as they are: the cells below put them into words.",
+        ),
+        WrongAnswer(
+            "rounded for printing",
+            (
+                _with(lambda weight, restored: round(ql.sqnr_db(weight, restored), 1)),
+                _with(lambda weight, restored: round(ql.sqnr_db(weight, restored), 2)),
+                _with(lambda weight, restored: np.round(ql.sqnr_db(weight, restored))),
+            ),
+            "Your numbers are rounded. Return them as they are: rounding is for printing, and the cells below do it.",
+        ),
+        WrongAnswer(
             "another measure",
             (
                 _with(_relative_error),
