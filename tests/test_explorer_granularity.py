@@ -1,10 +1,15 @@
 """The explorer of notebook 05 against arithmetic of its own."""
 
+import itertools
+import re
+
+import course
 import numpy as np
 import pytest
 
 from quantlab_helpers import explorers
 
+NOTEBOOK = "05_per_channel"
 RNG = np.random.default_rng(12)
 WEIGHT = RNG.normal(size=(12, 96)).astype(np.float32)
 
@@ -90,3 +95,46 @@ def test_the_sentence_says_the_numbers(explorer):
 def test_refuses_what_is_no_matrix(weight):
     with pytest.raises(ValueError, match="weight must have 2 axes"):
         explorers.granularity(weight)
+
+
+def _bars(svg):
+    """The left and right edges of all bars of a picture, in order."""
+    edges = re.findall(r"M([\d.]+) [\d.]+V[\d.]+H([\d.]+)V", svg)
+    return np.array(sorted((float(left), float(right)) for left, right in edges))
+
+
+def test_rows_of_a_sample_stand_side_by_side():
+    """A gap between two bars would look like a row without an error."""
+    tall = explorers.granularity(RNG.normal(size=(1000, 8)))
+    picture = tall.draw(tall.compute(times=1, scales="one", num_bits=2))
+    bars = _bars(picture)
+    assert len(bars) == 64
+    gaps, widths = bars[1:, 0] - bars[:-1, 1], bars[:, 1] - bars[:, 0]
+    assert gaps.max() < widths.min()
+    assert ">rows of the sample, in order<" in picture
+    assert ">row<" in explorers.granularity(WEIGHT).frame(times=1, scales="one", num_bits=4)
+
+
+def test_what_the_notebook_says_to_notice():
+    (explorer,) = course.explorers_in(NOTEBOOK)
+    noticed = next(cell.source for cell in course.read(NOTEBOOK).cells if cell.source.startswith("**What to notice.**"))
+
+    def others(times, scales, num_bits):
+        result = explorer.compute(times=times, scales=scales, num_bits=num_bits)
+        return result.row_errors[~explorer.compute(50, scales, num_bits).multiplied]
+
+    assert 0.6 < np.median(others(5, "one", 4)) < 0.7 and others(5, "one", 4).min() < 1
+    assert "off by about two thirds when the outlier is 5 times as large" in noticed
+    assert others(20, "one", 4).min() == 1
+    assert "at 20 times all are lost" in noticed
+    assert others(50, "one", 8).max() < 1
+    assert f"at 50 times, off by {100 * np.median(others(50, 'one', 8)):.0f} %" in noticed
+    np.testing.assert_array_equal(others(50, "one per row", 4), others(1, "one per row", 4))
+
+    finer = [others(1, scales, 4) for scales in explorer.controls[1].positions[1:]]
+    lower = [np.mean(b < a) for a, b in itertools.pairwise(finer)]
+    assert 0.9 < min(lower) < 1
+    assert "lower nearly every bar" in noticed
+    sqnrs = [explorer.compute(times, "one", 4).sqnr for times in (5, 20, 50)]
+    assert sqnrs == sorted(sqnrs)
+    assert f"from {sqnrs[0]:.1f} to {sqnrs[-1]:.1f} dB" in noticed

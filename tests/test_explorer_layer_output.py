@@ -1,13 +1,17 @@
 """The layer_output explorer: its errors are those of the layer computed by hand, in another arithmetic."""
 
+import sys
 import xml.etree.ElementTree as ET
 
+import course
 import numpy as np
 import pytest
 
 import quantlab_helpers as ql
+from quantlab_helpers import affine
 from quantlab_helpers.explorers import layer_output
 
+NOTEBOOK = "04_quantized_linear_layer"
 RNG = np.random.default_rng(7)
 WEIGHT = RNG.normal(size=(6, 32)).astype(np.float32)
 X = RNG.normal(size=(5, 32)).astype(np.float32)
@@ -131,3 +135,30 @@ def test_layers_of_the_learners_own(weight, x):
 def test_refuses_what_is_no_layer(weight, x, named):
     with pytest.raises((ValueError, TypeError), match=named):
         layer_output(weight, x)
+
+
+def test_nothing_is_quantized_twice(monkeypatch):
+    quantized = []
+
+    def counted(x, num_bits, *, per):
+        quantized.append((np.shape(x), num_bits, per))
+        return affine.fake_quantize(x, num_bits, per=per)
+
+    monkeypatch.setattr(sys.modules[layer_output.__module__], "fake_quantize", counted)
+    explorer = layer_output(WEIGHT, X)
+    for positions in explorer.positions():
+        explorer.compute(**positions)
+    assert len(quantized) == len(set(quantized)) == 7 * 2 + 3 * 2
+
+
+def test_what_the_notebook_says_to_notice():
+    (explorer,) = course.explorers_in(NOTEBOOK)
+    noticed = next(cell.source for cell in course.read(NOTEBOOK).cells if cell.source.startswith("**What to notice.**"))
+    shared = explorer.compute(num_bits=8, activation_bits=8, scales="per tensor")
+    together = f"All tokens together: off by {100 * shared.relative_error:.1f} %, cosine {shared.cosine:.4f}."
+    assert together in noticed
+    assert np.mean(shared.scattered[1] == 0) > 0.9
+    assert "nearly every output is *zero*" in noticed
+    worst = {b: explorer.compute(num_bits=b, activation_bits=8, scales="per row").worst_error for b in range(2, 9)}
+    assert min(bits for bits, error in worst.items() if error < 0.1) == 6
+    assert "6 bits in the weights keep the worst token under 10 %, 5 bits do not" in noticed

@@ -102,18 +102,19 @@ def _relative_errors(original, restored) -> np.ndarray:
 
 
 def _draw(result: Granularity) -> str:
-    rows, percent, multiplied = result.rows, 100 * result.row_errors, result.multiplied
-    spacing = rows[-1] / (len(rows) - 1) if len(rows) > 1 else 1.0
-    left, right = -0.6 * spacing, max(rows[-1], 4) + 0.6 * spacing
-    chart = Chart((left, right), (0, 112), x_label="row", y_label="relative error of the row (%)")
-    chart.bars(rows[~multiplied], percent[~multiplied], 0.75 * spacing, style.ERROR)
-    chart.bars(rows[multiplied], percent[multiplied], 0.75 * spacing, style.HIGHLIGHT)
+    # Side by side, also where rows are left out: a gap would look like rows without an error.
+    places, percent, multiplied = np.arange(len(result.rows)), 100 * result.row_errors, result.multiplied
+    left, right = -0.6, max(places[-1], 4) + 0.6
+    x_label = "row" if np.array_equal(result.rows, places) else "rows of the sample, in order"
+    chart = Chart((left, right), (0, 112), x_label=x_label, y_label="relative error of the row (%)")
+    chart.bars(places[~multiplied], percent[~multiplied], 0.75, style.ERROR)
+    chart.bars(places[multiplied], percent[multiplied], 0.75, style.HIGHLIGHT)
     chart.line([left, right], [100, 100], style.INK, width=1.0, dash="4 3")
     in_right_half = False
-    for row, height in zip(rows[multiplied], percent[multiplied], strict=True):
-        in_right_half = row > (left + right) / 2
-        chart.line([row, row], [height, 102], style.INK, width=1.0, dash="2 3")
-        chart.text(row, 100, f"outlier: {result.times} times as large", size=11, dy=-5)
+    for place, height in zip(places[multiplied], percent[multiplied], strict=True):
+        in_right_half = place > (left + right) / 2
+        chart.line([place, place], [height, 102], style.INK, width=1.0, dash="2 3")
+        chart.text(place, 100, f"outlier: {result.times} times as large", size=11, dy=-5)
     side = (left, "start") if in_right_half else (right, "end")
     chart.text(side[0], 100, "100 %: as bad as storing zeros", anchor=side[1], size=11, dy=-5)
     return chart.image("Relative error of each row after quantization")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from .svg import Chart
 
 _SCATTERED = 180  # outputs that are drawn, of all tokens
 _OF_WORST = 50  # and of the worst token
+_ACTIVATION_BITS = ("float", 8, 6, 4)
+_PER = {"per tensor": "tensor", "per row": "channel"}  # the position of the control -> the package's word for it
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,19 @@ def layer_output(weight, x) -> Explorer:
     sample = np.random.default_rng(0).permutation(y.size)[:_SCATTERED]
     of_token = np.linspace(0, len(weight) - 1, min(_OF_WORST, len(weight))).astype(int)
 
+    # The scales change fastest, then the inputs' bits: kept for so many positions, nothing is quantized twice.
+    @lru_cache(maxsize=len(_PER))
+    def weights_at(num_bits, scales):
+        return fake_quantize(weight, num_bits, per=_PER[scales]).astype(np.float64)
+
+    @lru_cache(maxsize=len(_PER) * len(_ACTIVATION_BITS))
+    def inputs_at(activation_bits, scales):
+        if activation_bits == "float":
+            return x
+        return fake_quantize(x, activation_bits, per=_PER[scales]).astype(np.float64)
+
     def compute(num_bits, activation_bits, scales):
-        per = {"per tensor": "tensor", "per row": "channel"}[scales]
-        inputs = x if activation_bits == "float" else fake_quantize(x, activation_bits, per=per).astype(np.float64)
-        y_q = linear_forward(inputs, fake_quantize(weight, num_bits, per=per).astype(np.float64))
+        y_q = linear_forward(inputs_at(activation_bits, scales), weights_at(num_bits, scales))
         token_errors = _relative_errors(y, y_q)
         worst = int(token_errors.argmax())
         return LayerOutput(
@@ -70,8 +82,8 @@ def layer_output(weight, x) -> Explorer:
         title="The layer's output, quantized against float",
         controls=(
             Control("num_bits", "weight bits", (2, 3, 4, 5, 6, 7, 8), 8),
-            Control("activation_bits", "activations", ("float", 8, 6, 4), "float", _bits_text),
-            Control("scales", "scales", ("per tensor", "per row"), "per tensor"),
+            Control("activation_bits", "activations", _ACTIVATION_BITS, "float", _bits_text),
+            Control("scales", "scales", tuple(_PER), "per tensor"),
         ),
         compute=compute,
         draw=_draw,
