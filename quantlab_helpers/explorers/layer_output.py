@@ -88,6 +88,7 @@ def layer_output(weight, x) -> Explorer:
         compute=compute,
         draw=_draw,
         describe=_describe,
+        num_values=weight.size + y.size,
     )
 
 
