@@ -227,6 +227,20 @@ def test_peak_memory_is_the_result_and_a_few_blocks(options, dtype, order):
     assert peak <= result + 6.5 * 4 * affine.BLOCK
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("options", PER[:2], ids=lambda options: options["per"])
+def test_peak_memory_of_a_large_array_is_at_most_1_3_times_its_codes(options, symmetric, order):
+    x = normal(4096, 4096).astype(np.float32, order=order)
+    tracemalloc.start()
+    try:
+        quantized = ql.quantize(x, 8, symmetric=symmetric, **options)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= 1.3 * quantized.codes.nbytes
+
+
 # --- what theory says, for any input ----------------------------------------------------------------------
 
 
