@@ -4,14 +4,12 @@
     weight = ql.load_tensor("model.safetensors", "model.layers.0.mlp.up_proj.weight")
 
 Where the sample tensors come from, and what 4-bit storage did to them before we got them: data/README.md.
-The layout of GGUF files: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import struct
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .gguf_file import GgufFile
 from .packing import unpack
 from .validation import real_array
 
@@ -180,29 +179,8 @@ def _read_safetensors(path: Path):
 
 
 def _read_gguf(path: Path):
-    from gguf import GGUFReader, GGUFValueType
-    from gguf.quants import dequantize
-
-    class QuickReader(GGUFReader):
-        """Steps over lists in the metadata, such as the vocabulary: an array for each word would take seconds."""
-
-        def _get_field_parts(self, orig_offs, raw_type):
-            if raw_type != GGUFValueType.ARRAY or self.byte_order == "S":  # S: from a machine of the other byte order
-                return super()._get_field_parts(orig_offs, raw_type)
-            item_type, count = struct.unpack_from("=IQ", self.data, orig_offs)
-            end = orig_offs + 12
-            if item_type == GGUFValueType.STRING:
-                for _ in range(count):
-                    end += 8 + struct.unpack_from("=Q", self.data, end)[0]
-            else:
-                end += count * np.dtype(self.gguf_scalar_to_np[item_type]).itemsize
-            return end - orig_offs, [], [], [GGUFValueType.ARRAY]
-
-    def read(tensor):
-        # The reader hands out plain numbers as such, everything else (BF16 too) as bytes.
-        return dequantize(tensor.data, tensor.tensor_type) if tensor.data.dtype == np.uint8 else tensor.data
-
-    return {tensor.name: partial(read, tensor) for tensor in QuickReader(path).tensors}
+    file = GgufFile(path)
+    return {name: partial(file.read, name) for name in file.tensors}
 
 
 _READERS = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors, ".gguf": _read_gguf}
