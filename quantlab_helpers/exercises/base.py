@@ -36,7 +36,9 @@ class Exercise:
     """One exercise: what it asks, how it is checked and what helps.
 
     Outputs are compared with the reference's: the same structure and shape, whole numbers exactly (arrays of them
-    in the same dtype), real numbers to `rtol` of the largest value.
+    in the same dtype), real numbers to `rtol` of the largest value. Where many answers are right, `objection` has the
+    last word: it is given the arguments, a value that differs from the reference's and the reference's, and says what
+    is wrong with the value, or "" if it is as good.
     """
 
     reference: Callable  # can be pasted into a notebook: it uses nothing but its arguments, np and ql
@@ -47,6 +49,7 @@ class Exercise:
     hints: tuple[str, ...]  # a ladder: each says more than the one before
     wrong_answers: tuple[WrongAnswer, ...]
     rtol: float = 1e-5  # float32 keeps about seven digits; sums in another order lose one or two
+    objection: Callable[[tuple, object, object], str] | None = None
 
     @property
     def name(self) -> str:
@@ -66,14 +69,23 @@ class Exercise:
         if _is_stub(function, outcomes):
             return Report("not started", len(cases))
         expected = [_run(self.reference, case) for case in cases]
-        failing = [i for i, (o, e) in enumerate(zip(outcomes, expected, strict=True)) if not self._same(o, e)]
+        trials = zip(cases, outcomes, expected, strict=True)
+        failing = [i for i, trial in enumerate(trials) if not self._is_right(*trial)]
         if not failing:
             return Report("passed", len(cases))
         # A mistake often comes with a missing guard against zeros. Tell them apart: first what gave plain numbers.
         failing = [i for i in failing if outcomes[i].is_plain] or failing
         first = failing[0]
-        example = _example(function, cases[first], outcomes[first], expected[first])
+        example = _example(function, cases[first], outcomes[first], expected[first], self.objection)
         return Report("failed", len(cases), self._diagnose(function, cases, outcomes, expected, failing), example)
+
+    def _is_right(self, arguments: tuple, outcome: _Outcome, expected: _Outcome) -> bool:
+        """Whether an outcome is the reference's or, where many are right, as good."""
+        if self._same(outcome, expected):
+            return True
+        if self.objection is None or outcome.error is not None or outcome.changed_input:
+            return False
+        return not self.objection(arguments, outcome.value, expected.value)
 
     def _diagnose(self, function, cases, outcomes, expected, failing) -> str:
         """Return the hint of the known wrong answer that best reproduces the failing outcomes."""
@@ -225,8 +237,8 @@ def _difference_of_one(value, expected) -> str:
     return ""
 
 
-def _example(function, arguments, outcome: _Outcome, expected: _Outcome) -> tuple[str, ...]:
-    """One failing call in numbers: what went in, what came out and what should have."""
+def _example(function, arguments, outcome: _Outcome, expected: _Outcome, objection) -> tuple[str, ...]:
+    """One failing call in numbers: what went in, what came out and what should have, or what could have and why."""
     try:
         names = list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
@@ -238,7 +250,10 @@ def _example(function, arguments, outcome: _Outcome, expected: _Outcome) -> tupl
         got = type(outcome.error).__name__ if outcome.error is not None else _short(outcome.value, digits)
         if right != got:
             break
-    return (f"For {', '.join(given)}", f"expected {right}", f"yours is {got}")
+    if objection is None:
+        return (f"For {', '.join(given)}", f"expected {right}", f"yours is {got}")
+    why = objection(arguments, outcome.value, expected.value) if outcome.error is None else ""
+    return (f"For {', '.join(given)}", f"a good answer is {right}", f"yours is {got}" + (f": {why}" if why else ""))
 
 
 def _short(value, digits=4) -> str:
