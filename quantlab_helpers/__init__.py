@@ -25,7 +25,7 @@ _HOME = {
     }.items()
     for name in names.split()
 }
-_MODULES = ("plots", "explorers")
+_MODULES = ("plots", "explorers", "lm")
 
 __all__ = [*_HOME, *_MODULES]
 

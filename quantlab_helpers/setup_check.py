@@ -18,6 +18,7 @@ _NEEDED = {
     "ml_dtypes": (0, 5),
     "safetensors": (0, 4),
     "gguf": (0, 19),
+    "tokenizers": (0, 20),
     "tqdm": (4, 66),
 }
 

@@ -1,0 +1,53 @@
+"""Small language models: load one, quantize its layers, and measure what that does to it.
+
+model = ql.lm.load("tinytales")
+small = ql.lm.quantize_model(model, num_bits=4, per="group", group_size=32)
+ql.lm.perplexity(small, ql.lm.joined(ql.lm.heldout_tales()))
+"""
+
+from .checkpoint import load
+from .download import fetch, is_available
+from .evaluate import (
+    Divergence,
+    Measurement,
+    Perplexity,
+    Recall,
+    Yardstick,
+    kl_divergence,
+    perplexity,
+    recall_accuracy,
+)
+from .measured import smollm2_measured
+from .model import LINEARS, KVCache, LanguageModel, LlamaConfig
+from .quantize import matching, quantize_model, sensitivity
+from .texts import Question, Tale, calibration_text, evaluation_text, heldout_tales, joined
+from .tokenizer import Tokenizer
+
+__all__ = [
+    "LINEARS",
+    "Divergence",
+    "KVCache",
+    "LanguageModel",
+    "LlamaConfig",
+    "Measurement",
+    "Perplexity",
+    "Question",
+    "Recall",
+    "Tale",
+    "Tokenizer",
+    "Yardstick",
+    "calibration_text",
+    "evaluation_text",
+    "fetch",
+    "heldout_tales",
+    "is_available",
+    "joined",
+    "kl_divergence",
+    "load",
+    "matching",
+    "perplexity",
+    "quantize_model",
+    "recall_accuracy",
+    "sensitivity",
+    "smollm2_measured",
+]
