@@ -21,7 +21,7 @@ import numpy as np
 from .affine import QuantizedTensor, choose_qparams
 from .number_formats import FORMATS, cast
 from .packing import pack, unpack
-from .validation import float32_array, one_of
+from .validation import LARGEST, float32_array, one_of
 
 # Formats that a matrix can be held in. Integers are quantized by `quantize`, which has more options.
 PACKED_FORMATS = ("FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "FP6_E2M3", "FP6_E3M2", "FP4_E2M1", "NF4", "MXFP4")
@@ -80,7 +80,9 @@ class PackedTensor:
             groups = real.reshape(len(rows), self.scale.shape[1], -1)
             if self.zero_point is not None:
                 groups -= self._of_rows(self.zero_point, rows).astype(np.float32)[..., None]
-            groups *= self._of_rows(self.scale, rows).astype(np.float32)[..., None]
+            with np.errstate(over="ignore"):  # the code nearest to the largest float32 may stand for a little more
+                groups *= self._of_rows(self.scale, rows).astype(np.float32)[..., None]
+            np.clip(real, -LARGEST, LARGEST, out=real)
         return real
 
     @staticmethod

@@ -292,7 +292,6 @@ def test_huge_and_tiny_weights_stay_finite(format, size):
     assert np.abs(restored.astype(np.float64) - weight).max() <= np.abs(weight).max()
 
 
-@pytest.mark.xfail(reason="PackedTensor does not saturate yet", strict=True)
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_integers_saturate_at_the_largest_float32(symmetric):
     weight = np.float32([[LARGEST, 1, -LARGEST, LARGEST / 3]])
