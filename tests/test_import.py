@@ -10,7 +10,10 @@ import pytest
 import quantlab_helpers as ql
 
 HEAVY = ["matplotlib", "ipywidgets", "IPython", "gguf", "numba", "safetensors", "tokenizers", "tqdm", "ml_dtypes"]
-WITH_EXAMPLES = ["affine", "linear", "metrics", "number_formats", "packing", "predictions", "tables", "tensors"]
+WITH_EXAMPLES = [
+    *("affine", "linear", "metrics", "number_formats", "packed", "packing", "predictions", "tables", "tensors"),
+    *("methods.awq", "methods.gptq", "methods.gguf_blocks", "methods.llm_int8", "methods.nf4", "methods.smoothquant"),
+]
 
 
 def test_import_is_light():
