@@ -19,6 +19,7 @@ _NEEDED = {
     "safetensors": (0, 4),
     "gguf": (0, 19),
     "tokenizers": (0, 20),
+    "threadpoolctl": (3, 2),
     "tqdm": (4, 66),
 }
 

@@ -161,30 +161,35 @@ def kl_divergence(
 def recall_accuracy(model: LanguageModel, tales: list[Tale]) -> Recall:
     """Return the share of questions about tales that the model answers rightly, all tokens of the answer.
 
-    The model reads a tale with its questions and right answers; an answer counts if, at each of its tokens, the model
-    would have chosen that token. The result is a float with `standard_error`, `num_questions` and `by_kind`.
+    The model reads a tale and one question; the answer counts if, at each of its tokens, the model would have chosen
+    that token. The result is a float with `standard_error`, `num_questions` and `by_kind`.
     """
-    sequences, spans, kinds = [], [], []
+    asked, answers, kinds = [], [], []
     for tale in tales:
-        tokens = model.tokenizer.encode_prompt(tale.story)
+        story = model.tokenizer.encode_prompt(tale.story)
         for question in tale.questions:
-            tokens += model.encode(question.asked)
-            answer = model.encode(f" {question.answer}")
-            spans.append((len(sequences), len(tokens), len(tokens) + len(answer)))
+            asked.append(story + model.encode(question.asked))
+            answers.append(model.encode(f" {question.answer}"))
             kinds.append(question.kind)
-            tokens += answer + model.encode(".")
-        sequences.append(tokens)
-    if not spans:
+    if not asked:
         raise ValueError("tales must hold at least one question")
-    padded = np.zeros((len(sequences), max(map(len, sequences))), np.int64)
-    for row, tokens in zip(padded, sequences, strict=True):
-        row[: len(tokens)] = tokens  # what stands behind the end is never looked at
-    hidden = model.hidden_states(padded)
-    right = [
-        np.array_equal(model.head(hidden[row, start - 1 : stop - 1]).argmax(axis=-1), padded[row, start:stop])
-        for row, start, stop in spans
-    ]
+    right = []
+    for some in _blocks(len(asked), max(map(len, asked)) * model.config.ffn_width):
+        right += _answers_rightly(model, asked[some], answers[some])
     return Recall(np.array(right, np.float64), kinds)
+
+
+def _answers_rightly(model: LanguageModel, asked: list[list[int]], answers: list[list[int]]) -> list[bool]:
+    """Whether the likeliest tokens after each of `asked` are those of its answer."""
+    tokens = [a + b for a, b in zip(asked, answers, strict=True)]
+    padded = np.zeros((len(tokens), max(map(len, tokens))), np.int64)
+    for row, sequence in zip(padded, tokens, strict=True):
+        row[: len(sequence)] = sequence  # what stands behind the end is never looked at
+    hidden = model.hidden_states(padded)
+    spans = [range(len(a) - 1, len(sequence) - 1) for a, sequence in zip(asked, tokens, strict=True)]
+    likeliest = model.head(np.concatenate([row[span] for row, span in zip(hidden, spans, strict=True)])).argmax(axis=-1)
+    ends = np.cumsum([len(answer) for answer in answers])
+    return [np.array_equal(part, answer) for part, answer in zip(np.split(likeliest, ends[:-1]), answers, strict=True)]
 
 
 def _standard_error(values: np.ndarray) -> float:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..validation import integer_array, positive_number, whole_number
+from .threads import fitting_threads
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of each layer
 # Tokens worked on at a time: few enough for temporaries to stay in the cache, and, in attention, to leave out most of
@@ -139,7 +140,8 @@ class LanguageModel:
 
     def head(self, hidden: np.ndarray) -> np.ndarray:
         """Return the logits (..., vocab_size) of what `hidden_states` gave, or of a part of it."""
-        return apply_linear(self.weights.get("head", self.weights["embedding"]), hidden)
+        with fitting_threads(self.config.width):
+            return apply_linear(self.weights.get("head", self.weights["embedding"]), hidden)
 
     def hidden_states(self, tokens, cache: KVCache | None = None) -> np.ndarray:
         """Return what the head turns into logits: float32 (..., time, width), after the last norm."""
@@ -147,9 +149,10 @@ class LanguageModel:
         tokens = self._checked(tokens, start)
         x = _rows(self.weights["embedding"], np.atleast_2d(tokens))  # (batch, time, width)
         turns = self._turns(start, x.shape[1])
-        for i in range(self.config.num_layers):
-            x += self._attention(i, self._norm(f"layers.{i}.attention_norm", x), turns, cache)
-            x += self._feed_forward(i, self._norm(f"layers.{i}.ffn_norm", x))
+        with fitting_threads(self.config.width):
+            for i in range(self.config.num_layers):
+                x += self._attention(i, self._norm(f"layers.{i}.attention_norm", x), turns, cache)
+                x += self._feed_forward(i, self._norm(f"layers.{i}.ffn_norm", x))
         if cache:
             cache.length += x.shape[1]
         return self._norm("norm", x).reshape(*tokens.shape, -1)

@@ -292,9 +292,10 @@ class Parrot:
 
     def __init__(self, forbidden=""):
         self.tokenizer, self.encode, self.forbidden = Letters(), Letters().encode, forbidden
+        self.config, self.read = make_model().config, []
 
     def hidden_states(self, tokens):
-        self.read = np.array(tokens)
+        self.read += list(tokens)
         following = np.roll(tokens, -1, axis=-1)
         return np.where(np.isin(following, self.encode(self.forbidden)), 1, following)[..., None].astype(np.float32)
 
@@ -336,12 +337,15 @@ def test_an_answer_counts_if_all_its_tokens_are_right(forbidden, by_kind):
     assert result.num_questions == 4
 
 
-def test_the_model_reads_tales_as_in_training():
+@pytest.mark.parametrize("block", [1, evaluate.BLOCK])
+def test_the_model_reads_a_story_and_one_question(monkeypatch, block):
+    monkeypatch.setattr(evaluate, "BLOCK", block)
     model = Parrot()
-    recall_accuracy(model, TALES)
-    for row, tale in zip(model.read, TALES, strict=True):
-        text = model.tokenizer.encode_prompt(tale.text)
-        np.testing.assert_array_equal(row[: len(text)], text)
+    assert recall_accuracy(model, TALES) == 1
+    asked = [(tale, question) for tale in TALES for question in tale.questions]
+    for row, (tale, question) in zip(model.read, asked, strict=True):
+        text = Tale(tale.story, (question,)).text.removesuffix(".")
+        np.testing.assert_array_equal(row[: len(text) + 1], model.tokenizer.encode_prompt(text))
 
 
 @pytest.mark.parametrize("tales", [[], [Tale("The end.", ())]])

@@ -291,14 +291,22 @@ def test_drawn_text_is_repeated_with_the_same_rng(tied):
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "options, error, message",
     [
-        ({"max_tokens": 0}, "max_tokens must be from 1 to 128, not 0"),
-        ({"temperature": -1}, "temperature must be 0, or above 0 with an rng"),
-        ({"temperature": 1.0}, "temperature must be 0, or above 0 with an rng, not 1.0 with rng=None"),
-        ({"prompt": ""}, "the prompt must not be empty"),
+        ({"max_tokens": 0}, ValueError, "max_tokens must be from 1 to 128, not 0"),
+        ({"temperature": -1}, ValueError, "temperature must be finite and above 0, not -1"),
+        ({"temperature": float("nan")}, ValueError, "temperature must be finite"),
+        ({"temperature": "hot"}, TypeError, "temperature must be a number above 0, not 'hot'"),
+        ({"temperature": 1.0}, TypeError, "rng must be a np.random.Generator where temperature is above 0, not None"),
+        ({"prompt": ""}, ValueError, "the prompt must not be empty"),
     ],
 )
-def test_options_that_cannot_be(tied, options, message):
-    with pytest.raises(ValueError, match=message):
+def test_options_that_cannot_be(tied, options, error, message):
+    with pytest.raises(error, match=message):
         tied.generate(**{"prompt": "HELLO", **options})
+
+
+def test_a_cache_is_for_one_size_of_batch(tied):
+    cache = KVCache(tied.config, 8, batch=2)
+    with pytest.raises(ValueError, match="the cache is for a batch of 2, not 1"):
+        tied.logits([1, 2], cache)
