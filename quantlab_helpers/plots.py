@@ -121,3 +121,67 @@ def levels(named_levels: dict, *, x=None, x_label: str) -> None:
         axes.set(xlabel=x_label, yticks=-np.arange(len(named_levels)), yticklabels=list(named_levels))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
+
+
+def heat_map(values, rows: list, columns: list, *, x_label: str, y_label: str, digits: int = 3) -> None:
+    """A table in colours, on a logarithmic scale: dark cells hold large numbers. Every cell shows its number.
+
+    values  (rows, columns) numbers above 0
+    """
+    values = np.asarray(values, dtype=float)
+    shades = np.log10(values)
+    lightest, darkest = shades.min(), max(shades.max(), shades.min() + 1e-9)
+    height = 0.9 + 0.36 * len(rows)
+    with _drawing(look={"axes.grid": False}, figsize=(7.2, height)) as axes:
+        axes.imshow(shades, cmap="Blues", aspect="auto", vmin=lightest, vmax=darkest + 0.3 * (darkest - lightest))
+        for (row, column), value in np.ndenumerate(values):
+            is_dark = shades[row, column] - lightest > 0.7 * (darkest - lightest)
+            text = f"{value:.{digits}g}" if value < 1000 else f"{value:.0e}".replace("e+0", "e")
+            axes.text(column, row, text, ha="center", va="center", color=style.PAPER if is_dark else style.INK)
+        axes.set(xlabel=x_label, ylabel=y_label, xticks=range(len(columns)), yticks=range(len(rows)))
+        axes.set_xticklabels(columns)
+        axes.set_yticklabels(rows)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+
+
+def trade_off(named_points: dict, *, x_label: str, y_label: str, log_y: bool = False) -> None:
+    """A line for each entry of `named_points`, label -> [(x, y), ...]: what size buys."""
+    with _drawing() as axes:
+        for (label, points), colour, marker in zip(named_points.items(), style.SERIES, style.MARKERS, strict=False):
+            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=5, label=label)
+        if log_y:
+            axes.set_yscale("log")
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.legend()
+
+
+def llama(config, num_parameters: dict) -> None:
+    """What a token goes through in a Llama, and how many parameters each station holds.
+
+    config          a LlamaConfig
+    num_parameters  "embedding", "attention" and "feed-forward" -> parameters of the whole model
+    """
+    width, layers = config.width, config.num_layers
+    stations = (
+        ("tokens", "words by their numbers", style.PAPER),
+        ("embedding", f"{config.vocab_size:,} x {width} = {num_parameters['embedding']:,}", style.SERIES[5]),
+        ("attention", f"q, k, v, o of all layers: {num_parameters['attention']:,}", style.HIGHLIGHT),
+        ("feed-forward", f"gate, up, down of all layers: {num_parameters['feed-forward']:,}", style.SERIES[3]),
+        ("head", "the embedding again", style.SERIES[5]),
+        ("logits", f"{config.vocab_size:,}, one for each next token", style.PAPER),
+    )
+    box = {"boxstyle": "round,pad=0.45", "edgecolor": style.INK}
+    with _drawing(look={"axes.grid": False}, figsize=(7.2, 4.2)) as axes:
+        for i, (name, detail, colour) in enumerate(stations):
+            axes.text(0, -i, name, ha="center", va="center", bbox={**box, "facecolor": colour}, fontsize=11)
+            axes.text(0.75, -i, detail, ha="left", va="center")
+            if i:
+                arrow = {"arrowstyle": "->", "color": style.INK, "shrinkA": 14, "shrinkB": 14}
+                axes.annotate("", (0, -i), (0, 1 - i), arrowprops=arrow)
+        frame = {"fill": False, "edgecolor": style.ORIGINAL, "linestyle": "--"}
+        axes.add_patch(plt.Rectangle((-0.65, -3.45), 1.3, 1.9, **frame))
+        words = f"{layers} layers of this,\none after another;\neach adds what it finds"
+        axes.text(-0.75, -2.5, words, ha="right", va="center")
+        axes.set(xlim=(-2.6, 3.6), ylim=(1 - len(stations) - 0.5, 0.5))
+        axes.axis("off")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from quantlab_helpers import plots
+from quantlab_helpers.lm import LlamaConfig
 
 
 @pytest.fixture
@@ -79,3 +80,41 @@ def test_decision_regions(drawn):
         minus, plus = panel.collections[-2:]
         np.testing.assert_array_equal(minus.get_offsets(), points[[1]])
         np.testing.assert_array_equal(plus.get_offsets(), points[[0, 2]])
+
+
+def test_heat_map_shows_every_number_where_it_belongs(drawn):
+    plots.heat_map([[0.5, 2500.0], [0.001234, 12.0]], [8, 4], ["one", "groups"], x_label="scales", y_label="bits")
+    texts = {text.get_position(): text.get_text() for text in drawn[0].texts}
+    assert texts == {(0, 0): "0.5", (1, 0): "2e3", (0, 1): "0.00123", (1, 1): "12"}
+    assert [tick.get_text() for tick in drawn[0].get_xticklabels()] == ["one", "groups"]
+    assert [tick.get_text() for tick in drawn[0].get_yticklabels()] == ["8", "4"]
+    assert _labels(drawn[0]) == ("scales", "bits")
+
+
+def test_heat_map_is_darker_for_larger_numbers(drawn):
+    plots.heat_map([[1.0, 10.0, 100.0]], ["row"], ["a", "b", "c"], x_label="", y_label="")
+    image = drawn[0].images[0]
+    darkness = [sum(image.cmap(image.norm(value))[:3]) for value in image.get_array()[0]]
+    assert darkness == sorted(darkness, reverse=True)
+
+
+def test_trade_off(drawn):
+    plots.trade_off({"small": [(1, 5.0), (2, 3.0)], "large": [(2, 4.0)]}, x_label="MB", y_label="KL", log_y=True)
+    small, large = drawn[0].lines
+    np.testing.assert_array_equal(small.get_data(), [[1, 2], [5, 3]])
+    np.testing.assert_array_equal(large.get_data(), [[2], [4]])
+    assert _legend(drawn[0]) == ["small", "large"]
+    assert _labels(drawn[0]) == ("MB", "KL")
+    assert drawn[0].get_yscale() == "log"
+
+
+def test_llama_names_its_stations_and_their_sizes(drawn):
+    config = LlamaConfig(
+        vocab_size=1000, width=64, ffn_width=96, num_layers=3, num_heads=2, num_kv_heads=1, head_size=32, max_context=8
+    )
+    plots.llama(config, {"embedding": 64000, "attention": 36864, "feed-forward": 55296})
+    words = [text.get_text() for text in drawn[0].texts]
+    for station in ("tokens", "embedding", "attention", "feed-forward", "head", "logits"):
+        assert station in words
+    for size in ("1,000 x 64 = 64,000", "36,864", "55,296", "3 layers"):
+        assert any(size in text for text in words), size
