@@ -4,8 +4,19 @@ from .base import Control, Explorer
 from .buckets import buckets
 from .formats import formats
 from .granularity import granularity
+from .language_model import language_model
 from .layer_output import layer_output
 from .number_line import number_line
 from .storage import storage
 
-__all__ = ["Control", "Explorer", "buckets", "formats", "granularity", "layer_output", "number_line", "storage"]
+__all__ = [
+    "Control",
+    "Explorer",
+    "buckets",
+    "formats",
+    "granularity",
+    "language_model",
+    "layer_output",
+    "number_line",
+    "storage",
+]

@@ -89,11 +89,12 @@ def test_anatomy(name):
 
 
 def test_the_only_cells_with_ignored_outputs():
+    """Only what depends on a model that a learner may not have."""
     tagged = {
-        (name, cell.source)
+        (name, cell.source.splitlines()[0])
         for name in course.NAMES
         for cell in _code_cells(name)
         if {"nbval-ignore-output", "nbval-skip", "raises-exception"} & set(cell.metadata.get("tags", ()))
         or "NBVAL_" in cell.source
     }
-    assert tagged == set()
+    assert tagged == {("06_small_language_model", 'if ql.lm.is_available("smollm2-135m"):')}
