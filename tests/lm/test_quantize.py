@@ -209,10 +209,10 @@ def quantized_names(model):
         ("*.[qk]_proj", ["layers.0.q_proj", "layers.0.k_proj", "layers.1.q_proj", "layers.1.k_proj"]),
         (["head", "*.q_proj"], ["layers.0.q_proj", "layers.1.q_proj", "head"]),  # the model's order
         (("embedding", "embedding", "emb*"), ["embedding"]),
-        ((name for name in ["layers.0.down_proj"]), ["layers.0.down_proj"]),
+        (iter(["layers.0.down_proj"]), ["layers.0.down_proj"]),
         ([], []),
     ],
-    ids=str,
+    ids=lambda value: "an iterator" if hasattr(value, "__next__") else str(value),
 )
 def test_layers_are_chosen_by_pattern(layers, names):
     model = make_model()
