@@ -112,16 +112,15 @@ score while it tells: the right answer is always how things stand at the end. Th
 ```
 
 The model knows such stories and nothing else: no facts about the world, and no word that the grammar does not use. It
-has learned where such stories keep an answer, and is easily fooled: a tale has one thing with a colour, and asks only
-about the feeling told last. Where two things or two people compete, it guesses.
+has learned where such stories keep an answer, and is easily fooled: a tale has one thing with a colour. Where two people
+compete, as in the questions about feelings, it guesses.
 
 ## Training
 
 `tools/train_tinytales.py`: {steps:,} steps, {megatokens:.1f} million tokens, each story new. For the first
 {singles:.0%} of the steps each row of a batch is one tale; after that a batch is {batch} windows of
 {max_position_embeddings} tokens that run on from tale to tale. AdamW at a peak rate of {rate} with warm-up and cosine
-decay; an answer counts {weight:.0f} times as much as another word. It took {minutes:.0f} minutes on one core of a busy
-two-core computer.
+decay; an answer counts {weight:.0f} times as much as another word. It took {minutes:.0f} minutes on one core.
 
 A tale begins with `<|endoftext|>` and ends with a line break.
 
