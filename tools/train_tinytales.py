@@ -112,8 +112,8 @@ score while it tells: the right answer is always how things stand at the end. Th
 ```
 
 The model knows such stories and nothing else: no facts about the world, and no word that the grammar does not use. It
-has learned where such stories keep an answer, and is easily fooled: a tale has one thing with a colour. Where two people
-compete, as in the questions about feelings, it guesses.
+has learned where such stories keep an answer, and is easily fooled: a tale has one thing with a colour. Where two
+people compete, as in the questions about feelings, it guesses.
 
 ## Training
 
