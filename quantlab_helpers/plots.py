@@ -145,17 +145,6 @@ def heat_map(values, rows: list, columns: list, *, x_label: str, y_label: str, d
         axes.spines[:].set_visible(False)
 
 
-def trade_off(named_points: dict, *, x_label: str, y_label: str, log_y: bool = False) -> None:
-    """A line for each entry of `named_points`, label -> [(x, y), ...]: what size buys."""
-    with _drawing() as axes:
-        for (label, points), colour, marker in zip(named_points.items(), style.SERIES, style.MARKERS, strict=False):
-            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=5, label=label)
-        if log_y:
-            axes.set_yscale("log")
-        axes.set(xlabel=x_label, ylabel=y_label)
-        axes.legend()
-
-
 def llama(config, num_parameters: dict) -> None:
     """What a token goes through in a Llama, and how many parameters each station holds.
 

@@ -98,16 +98,6 @@ def test_heat_map_is_darker_for_larger_numbers(drawn):
     assert darkness == sorted(darkness, reverse=True)
 
 
-def test_trade_off(drawn):
-    plots.trade_off({"small": [(1, 5.0), (2, 3.0)], "large": [(2, 4.0)]}, x_label="MB", y_label="KL", log_y=True)
-    small, large = drawn[0].lines
-    np.testing.assert_array_equal(small.get_data(), [[1, 2], [5, 3]])
-    np.testing.assert_array_equal(large.get_data(), [[2], [4]])
-    assert _legend(drawn[0]) == ["small", "large"]
-    assert _labels(drawn[0]) == ("MB", "KL")
-    assert drawn[0].get_yscale() == "log"
-
-
 def test_llama_names_its_stations_and_their_sizes(drawn):
     config = LlamaConfig(
         vocab_size=1000, width=64, ffn_width=96, num_layers=3, num_heads=2, num_kv_heads=1, head_size=32, max_context=8

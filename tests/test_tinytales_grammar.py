@@ -188,7 +188,7 @@ def test_sentences_begin_with_a_capital_and_articles_agree(tales):
 def test_stories_are_of_a_readable_length(tales):
     lengths = [len(tale.story.split()) for tale in tales]
     assert 70 <= np.mean(lengths) <= 110
-    assert min(lengths) >= 40 and max(lengths) <= 160
+    assert min(lengths) >= 40 and max(lengths) <= 150
 
 
 def test_the_vocabulary_is_a_few_hundred_words(tales):
