@@ -22,7 +22,7 @@ _HOME = {
         "methods.smoothquant": "smoothquant_scales",
         "methods.llm_int8": "llm_int8_matmul",
         "methods.nf4": "nf4_quantize",
-        "tensors": "load_tensor sample_tensors",
+        "tensors": "load_tensor sample_tensors layer_inputs",
         "tables": "Table",
         "predictions": "predict",
         "exercises": "exercise hint show_solution",

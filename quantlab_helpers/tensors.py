@@ -30,6 +30,7 @@ _SAMPLES = {
     "down_proj": "feed-forward down of layer 11: the first token's inputs are 1,900 times as large as the others",
 }
 _SAMPLE_FILE = Path(__file__).parent / "data" / "sample_tensors.safetensors"
+_INPUTS_FILE = _SAMPLE_FILE.with_name("layer_inputs.safetensors")
 _NAMES_SHOWN = 10
 
 
@@ -63,6 +64,27 @@ def sample_tensors() -> dict[str, SampleTensor]:
         name: SampleTensor(name, _stored_weight(stored, name), stored[f"{name}.activations"], description)
         for name, description in _SAMPLES.items()
     }
+
+
+@dataclass(frozen=True, eq=False)
+class LayerInputs:
+    """What one layer sees of two texts: one to calibrate with, and one to measure on."""
+
+    calibration: np.ndarray  # (tokens, in_features) float32
+    heldout: np.ndarray  # (tokens, in_features) float32
+
+
+def layer_inputs() -> LayerInputs:
+    """Return many inputs of the sample layer `v_proj`: 1,024 tokens of one text and 256 of another.
+
+    >>> inputs = layer_inputs()
+    >>> inputs.calibration.shape, inputs.heldout.shape, sample_tensors()["v_proj"].weight.shape
+    ((1024, 576), (256, 576), (192, 576))
+    """
+    from safetensors.numpy import load_file
+
+    stored = load_file(_INPUTS_FILE)
+    return LayerInputs(*(stored[f"v_proj.{part}"].astype(np.float32) for part in ("calibration", "heldout")))
 
 
 def _stored_weight(stored: dict[str, np.ndarray], name: str) -> np.ndarray:

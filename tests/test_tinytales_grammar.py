@@ -82,8 +82,9 @@ def test_the_world_keeps_the_latest_state(tool):
     world.number[a, "nuts"] = "four"
     world.go("park", a, b)
     world.go("home", b)
-    world.mood[a] = "sad"
-    world.mood[a] = "glad"
+    world.feel(a, "sad")
+    world.feel(b, "calm")
+    world.feel(a, "glad")
     answers = {question.question: question.answer for question in world.questions()}
     assert answers == {
         "who has the ball?": str(b),
@@ -188,7 +189,9 @@ def test_sentences_begin_with_a_capital_and_articles_agree(tales):
 def test_stories_are_of_a_readable_length(tales):
     lengths = [len(tale.story.split()) for tale in tales]
     assert 70 <= np.mean(lengths) <= 110
-    assert min(lengths) >= 40 and max(lengths) <= 150
+    assert min(lengths) >= 40
+    # With its questions, a tale takes at most half of the model's 512 positions: what is asked is always in sight.
+    assert max(len(re.findall(r"\w+|[^\w\s]+", tale.text)) for tale in tales) <= 256
 
 
 def test_the_vocabulary_is_a_few_hundred_words(tales):

@@ -144,8 +144,13 @@ class World:
         for person in people:
             self.place[str(person)] = place
 
+    def feel(self, person: Person, mood: str) -> None:
+        """The latest feeling stands last."""
+        self.mood.pop(person, None)
+        self.mood[person] = mood
+
     def questions(self) -> list[Question]:
-        """Every question that can be asked about the present state."""
+        """Every question that can be asked about the present state; of feelings, only the one told last."""
         return [
             *(Question("who", f"who has the {thing}?", str(person)) for thing, person in self.holder.items()),
             *(Question("colour", f"what colour is the {thing}?", colour) for thing, colour in self.colour.items()),
@@ -154,7 +159,8 @@ class World:
                 Question("number", f"how many {food} does {person} have?", number)
                 for (person, food), number in self.number.items()
             ),
-            *(Question("feeling", f"how does {person} feel?", mood) for person, mood in self.mood.items()),
+            # Of the one whose feeling was told last: to keep two people's feelings apart takes far longer to learn.
+            *(Question("feeling", f"how does {person} feel?", mood) for person, mood in list(self.mood.items())[-1:]),
         ]
 
 
@@ -251,7 +257,7 @@ class Teller:
         self.say(f"{name} was {mood}{because}.", f"{name} felt {mood}{because}.")
         if self.maybe(0.3):
             self.say(f'"I am {mood}," said {person}.', f'"I feel so {mood}," said {person}.')
-        self.world.mood[person] = mood
+        self.world.feel(person, mood)
 
     def go(self, place: str, *people: Person) -> None:
         """People walk to a place."""

@@ -1,9 +1,12 @@
 """Write quantlab_helpers/data/tinytales/: TinyTales, a Llama of about a million parameters that the course ships.
 
+With --small, write quantlab_helpers/data/tinytales-small/: the same model at half the width.
+
     python -m venv scratch
     scratch/bin/pip install numpy==2.4.6 torch==2.14.1 tokenizers==0.23.3 safetensors==0.8.0
     scratch/bin/python tools/train_tinytales.py                  # about half an hour on one core
-    scratch/bin/python tools/train_tinytales.py --steps 300      # a first look
+    scratch/bin/python tools/train_tinytales.py --small
+    scratch/bin/python tools/train_tinytales.py --steps 300 --out look    # a first look
 
 The model reads the stories of tools/tinytales_grammar.py and the questions after each. It is an ordinary Llama under
 Hugging Face's names (RMSNorm, rotary embeddings, grouped-query attention, SwiGLU, tied embeddings), so every program
@@ -30,10 +33,10 @@ from tinytales_grammar import KINDS, PLOTS, Tale, write_tale
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 
-DATA = Path(__file__).resolve().parents[1] / "quantlab_helpers" / "data" / "tinytales"
+DATA = Path(__file__).resolve().parents[1] / "quantlab_helpers" / "data"
 SEED = 1
-HELDOUT_SEED, FRESH_SEED = 10_001, 10_002  # never trained on
-HELDOUT_TALES, FRESH_TALES = 40, 200
+HELDOUT_SEED, FRESH_SEED, CALIBRATION_SEED = 10_001, 10_002, 10_003  # never trained on
+HELDOUT_TALES, FRESH_TALES, CALIBRATION_TALES = 40, 200, 26
 END = "<|endoftext|>"  # id 0; begins every story
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -56,6 +59,7 @@ CONFIG = {
     "eos_token_id": 0,
     "torch_dtype": "float32",
 }
+SMALL = CONFIG | {"hidden_size": 64, "intermediate_size": 192, "head_dim": 16}
 TOKENIZER_CONFIG = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "bos_token": END,
@@ -65,7 +69,7 @@ TOKENIZER_CONFIG = {
 }
 WINDOW = CONFIG["max_position_embeddings"]
 BATCH = 8  # windows in a step
-STEPS = 3000
+STEPS = 4000
 # At first a row holds one tale. In a window of several, nearly every colour has just been mentioned, so that looking
 # back does not pay until the model knows exactly where: it would take very long to learn to look at all.
 SINGLE_SHARE, SINGLES = 0.4, 20
@@ -93,14 +97,15 @@ seconds on any computer, and with something to lose. Quantize it too coarsely an
 | Blocks | {num_hidden_layers}, of width {hidden_size} and inner width {intermediate_size} |
 | Heads | {num_attention_heads} of size {head_dim}, sharing {num_key_value_heads} for keys and values |
 | Context | {max_position_embeddings} tokens |
-| Vocabulary | {vocabulary:,} tokens, byte-level BPE: a word of the stories is one token, other text takes several |
+| Vocabulary | {vocab_size:,} tokens, byte-level BPE: a word of the stories is one token, other text takes several |
 | Licence | CC0-1.0 for the weights and the stories: do with them what you like |
 
 | file | what it holds |
 |---|---|
 | `model.safetensors` | float32 weights, {megabytes:.1f} MB, under Hugging Face's names |
 | `config.json`, `tokenizer.json`, `tokenizer_config.json` | what `transformers` and `tokenizers` read |
-| `heldout.json` | {heldout_tales} stories with questions, {heldout_tokens:,} tokens, of a seed never trained on |
+| `heldout.json` | {heldout_tales} stories with questions, {heldout_tokens:,} tokens, to measure on |
+| `calibration.json` | {calibration_tales} other stories, for methods that look at activations |
 
 ## The stories
 
@@ -112,8 +117,8 @@ score while it tells: the right answer is always how things stand at the end. Th
 ```
 
 The model knows such stories and nothing else: no facts about the world, and no word that the grammar does not use. It
-has learned where such stories keep an answer, and is easily fooled: a tale has one thing with a colour. Where two
-people compete, as in the questions about feelings, it guesses.
+has learned where such stories keep an answer, and is easily fooled: a tale has one thing with a colour, and the tales
+ask only for the feeling told last, because keeping two people's feelings apart takes far longer to learn.
 
 ## Training
 
@@ -151,19 +156,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--checkpoint", type=Path, help="file to save the weights to while training")
-    parser.add_argument("--out", type=Path, default=DATA)
+    parser.add_argument("--small", action="store_true", help="train the smaller model")
+    parser.add_argument("--out", type=Path, help="folder to write to, instead of the course's own")
     arguments = parser.parse_args()
+    config, name = (SMALL, "tinytales-small") if arguments.small else (CONFIG, "tinytales")
     torch.set_num_threads(1)  # on a busy machine two threads wait for each other longer than they save
     tokenizer = make_tokenizer()
-    model, used = train(tokenizer, arguments.steps, arguments.checkpoint)
-    write_folder(model, tokenizer, used, arguments.out)
+    model, used = train(config, tokenizer, arguments.steps, arguments.checkpoint)
+    write_folder(model, tokenizer, used, arguments.out or DATA / name)
 
 
 class Attention(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, config: dict) -> None:
         super().__init__()
-        width, size = CONFIG["hidden_size"], CONFIG["head_dim"]
-        heads, shared = CONFIG["num_attention_heads"], CONFIG["num_key_value_heads"]
+        self.size = config["head_dim"]
+        width, size = config["hidden_size"], self.size
+        heads, shared = config["num_attention_heads"], config["num_key_value_heads"]
         self.q_proj = nn.Linear(width, heads * size, bias=False)
         self.k_proj = nn.Linear(width, shared * size, bias=False)
         self.v_proj = nn.Linear(width, shared * size, bias=False)
@@ -172,7 +180,7 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         batch, length, _ = x.shape
         q, k, v = (
-            project(x).view(batch, length, -1, CONFIG["head_dim"]).transpose(1, 2)
+            project(x).view(batch, length, -1, self.size).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
@@ -182,9 +190,9 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, config: dict) -> None:
         super().__init__()
-        width, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
+        width, inner = config["hidden_size"], config["intermediate_size"]
         self.gate_proj = nn.Linear(width, inner, bias=False)
         self.up_proj = nn.Linear(width, inner, bias=False)
         self.down_proj = nn.Linear(inner, width, bias=False)
@@ -194,12 +202,12 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, config: dict) -> None:
         super().__init__()
-        self.input_layernorm = norm()
-        self.self_attn = Attention()
-        self.post_attention_layernorm = norm()
-        self.mlp = MLP()
+        self.input_layernorm = norm(config)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = norm(config)
+        self.mlp = MLP(config)
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
@@ -209,13 +217,13 @@ class Block(nn.Module):
 class Llama(nn.Module):
     """The module names below, after "model.", are the tensor names in the file."""
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, config: dict) -> None:
         super().__init__()
-        size = CONFIG["head_dim"]
-        self.embed_tokens = nn.Embedding(vocabulary, CONFIG["hidden_size"])
-        self.layers = nn.ModuleList(Block() for _ in range(CONFIG["num_hidden_layers"]))
-        self.norm = norm()
-        angles = torch.arange(WINDOW)[:, None] * CONFIG["rope_theta"] ** (-torch.arange(0, size, 2) / size)
+        self.config, size = config, config["head_dim"]
+        self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"])
+        self.layers = nn.ModuleList(Block(config) for _ in range(config["num_hidden_layers"]))
+        self.norm = norm(config)
+        angles = torch.arange(WINDOW)[:, None] * config["rope_theta"] ** (-torch.arange(0, size, 2) / size)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
         for name, weight in self.layers.named_parameters():
@@ -237,8 +245,8 @@ class Llama(nn.Module):
         return F.linear(self.norm(x), self.embed_tokens.weight)
 
 
-def norm() -> nn.RMSNorm:
-    return nn.RMSNorm(CONFIG["hidden_size"], eps=CONFIG["rms_norm_eps"])
+def norm(config: dict) -> nn.RMSNorm:
+    return nn.RMSNorm(config["hidden_size"], eps=config["rms_norm_eps"])
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -296,10 +304,10 @@ def answers_count(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
     return weight
 
 
-def train(tokenizer: Tokenizer, steps: int, checkpoint: Path | None) -> tuple[Llama, dict]:
+def train(config: dict, tokenizer: Tokenizer, steps: int, checkpoint: Path | None) -> tuple[Llama, dict]:
     """Train from the seed; print as it goes how well the held-out tales are read and remembered."""
     torch.manual_seed(SEED)
-    model = Llama(tokenizer.get_vocab_size())
+    model = Llama(config | {"vocab_size": tokenizer.get_vocab_size()})
     matrices = [p for p in model.layers.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if p.ndim == 1] + [model.embed_tokens.weight]
     optimizer = torch.optim.AdamW(
@@ -388,7 +396,7 @@ def continue_text(model: nn.Module, tokenizer: Tokenizer, prompt: str, count: in
     for _ in range(count):
         logits = model(torch.tensor(ids)[None])[0, -1] / 0.7
         token = torch.multinomial(logits.softmax(-1), 1, generator=generator).item()
-        if token == CONFIG["eos_token_id"]:
+        if token == model.config["eos_token_id"]:
             break
         ids.append(token)
     return tokenizer.decode(ids)
@@ -400,19 +408,24 @@ def write_folder(model: Llama, tokenizer: Tokenizer, used: dict, out: Path) -> N
     out.chmod(0o755)
     fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=".tinytales-"))
     model = model.eval()
-    config = CONFIG | {"vocab_size": tokenizer.get_vocab_size()}
-    (fresh / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (fresh / "config.json").write_text(json.dumps(model.config, indent=2) + "\n", encoding="utf-8")
     weights = {f"model.{name}": weight.detach().contiguous() for name, weight in model.state_dict().items()}
     save_file(weights, fresh / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(str(fresh / "tokenizer.json"))
     (fresh / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG, indent=2) + "\n", encoding="utf-8")
-    tales = [asdict(tale) for tale in make_tales(HELDOUT_SEED, HELDOUT_TALES)]
-    (fresh / "heldout.json").write_text(json.dumps(tales, indent=1) + "\n", encoding="utf-8")
+    if model.config["hidden_size"] == CONFIG["hidden_size"]:  # the smaller model shares the stories
+        write_tales(fresh / "heldout.json", HELDOUT_SEED, HELDOUT_TALES)
+        write_tales(fresh / "calibration.json", CALIBRATION_SEED, CALIBRATION_TALES)
     (fresh / "README.md").write_text(write_card(model, tokenizer, used), encoding="utf-8")
     for file in fresh.iterdir():
         file.chmod(0o644)
         file.replace(out / file.name)
     fresh.rmdir()
+
+
+def write_tales(file: Path, seed: int, count: int) -> None:
+    tales = [asdict(tale) for tale in make_tales(seed, count)]
+    file.write_text(json.dumps(tales, indent=1) + "\n", encoding="utf-8")
 
 
 def write_card(model: Llama, tokenizer: Tokenizer, used: dict) -> str:
@@ -428,11 +441,10 @@ def write_card(model: Llama, tokenizer: Tokenizer, used: dict) -> str:
         rows.append(f"| recall: {label} | " + " | ".join(cells))
     parameters = sum(p.numel() for p in model.parameters())
     return CARD.format(
-        **CONFIG,
+        **model.config,
         **used,
         parameters=parameters,
         blocks=sum(p.numel() for p in model.layers.parameters() if p.ndim == 2),
-        vocabulary=tokenizer.get_vocab_size(),
         megabytes=4 * parameters / 1e6,
         plots=len(PLOTS),
         batch=BATCH,
@@ -442,6 +454,7 @@ def write_card(model: Llama, tokenizer: Tokenizer, used: dict) -> str:
         heldout_tales=HELDOUT_TALES,
         heldout_tokens=len(tokenizer.encode("".join(END + tale.text + "\n" for tale in heldout)).ids),
         fresh_tales=FRESH_TALES,
+        calibration_tales=CALIBRATION_TALES,
         rows=" |\n".join(rows) + " |",
         sample=heldout[0].text,
         prompt=PROMPT,

@@ -20,7 +20,7 @@ from .evaluate import (
 from .measured import smollm2_measured
 from .model import LINEARS, KVCache, LanguageModel, LlamaConfig
 from .quantize import matching, quantize_model, sensitivity
-from .texts import Question, Tale, calibration_text, evaluation_text, heldout_tales, joined
+from .texts import Question, Tale, calibration_tales, calibration_text, evaluation_text, heldout_tales, joined
 from .tokenizer import Tokenizer
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Tale",
     "Tokenizer",
     "Yardstick",
+    "calibration_tales",
     "calibration_text",
     "evaluation_text",
     "fetch",

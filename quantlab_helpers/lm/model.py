@@ -93,11 +93,14 @@ class LanguageModel:
         """The linear layers of all blocks by name: what quantization is about. Embedding and head are apart."""
         return {name: self.weights[name] for name in self.config.linear_shapes()}
 
-    def replace(self, weights: Mapping) -> LanguageModel:
-        """Return a model that has the given matrices, by name, in place of its own, and shares all the others."""
-        if unknown := set(weights) - set(self.weights):
-            raise ValueError(f"the model has no matrix {sorted(unknown)[0]!r}; it has {', '.join(self.weights)}")
-        return LanguageModel(self.config, {**self.weights, **weights}, self.norms, self.tokenizer, self.name)
+    def replace(self, weights: Mapping, norms: Mapping | None = None) -> LanguageModel:
+        """Return a model that has the given matrices and norms, by name, in place of its own; it shares all others."""
+        norms = norms or {}
+        for kind, given, own in (("matrix", weights, self.weights), ("norm", norms, self.norms)):
+            if unknown := set(given) - set(own):
+                raise ValueError(f"the model has no {kind} {sorted(unknown)[0]!r}; it has {', '.join(own)}")
+        weights, norms = {**self.weights, **weights}, {**self.norms, **norms}
+        return LanguageModel(self.config, weights, norms, self.tokenizer, self.name)
 
     def expanded(self) -> LanguageModel:
         """Return a model of float32 matrices that computes the same: faster where it is called token by token."""

@@ -1,23 +1,26 @@
-"""Quantize a whole language model by rounding each weight to the nearest code, and see which layers suffer most.
+"""Quantize a whole language model by any of the course's methods, and see which layers suffer most.
 
-The weights of the result are held as `PackedTensor`s, so its `nbytes` is what it takes in memory.
+The result holds codes and scales, not floats: its `nbytes` is what it takes in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..affine import quantize
-from ..packed import PackedTensor, pack_format, pack_integers
+from ..methods.llm_int8 import LlmInt8Linear
+from ..methods.nf4 import nf4_quantize
+from ..packed import pack_format, pack_integers
 from ..validation import one_of
+from .calibrated import awq_layers, calibration_tokens, gptq_layers, w8a8_layers
 from .evaluate import MANY_PRODUCTS, Divergence, Yardstick
 from .model import LINEARS, LanguageModel
 
-METHODS = ("rtn",)
 # Weights from which on a progress bar is shown, about two seconds' worth (by size: see MANY_PRODUCTS).
 MANY_WEIGHTS = 2 * 10**8
 
@@ -26,53 +29,131 @@ def quantize_model(
     model: LanguageModel,
     method: str = "rtn",
     *,
-    num_bits: int | Mapping[str, int] = 8,
-    symmetric: bool = True,
-    per: str = "channel",
-    group_size: int | None = None,
-    format: str | None = None,
     layers: str | Iterable[str] | None = None,
+    calibration=None,
+    **options,
 ) -> LanguageModel:
-    """Return `model` with the chosen layers quantized and held packed; it shares all other weights with `model`.
+    """Return `model` with the chosen layers quantized; it shares all that does not change with `model`.
 
-    method      "rtn": round to nearest
-    num_bits    2 to 16; or a dict from layers to bits, which also says which layers (the last that matches counts)
-    symmetric, per, group_size
-                as in `quantize`, here with one scale for each row unless you say otherwise
-    format      a name of `PACKED_FORMATS`, such as "FP8_E4M3", in place of integers; then `num_bits` and `symmetric` do
-                not count
-    layers      names with * for any letters, such as "layers.0.*" or ["*.q_proj", "embedding"]. None: every linear
-                layer, that is all but the embedding and the head
+    layers       names with * for any letters, such as "layers.0.*" or ["*.q_proj", "*.k_proj"]. None: every linear
+                 layer. "embedding" and "head", where the model has one, are for "rtn" only
+    calibration  for the methods below that say so: a text, which is cut into windows of 512 tokens, or tokens
+                 (windows, time)
 
-    Raises ValueError or TypeError for options out of range, and for layers that are none of the model's or quantized
-    already.
+    method, and its options with what they are unless you say otherwise:
+
+    "rtn"          round to nearest: num_bits=8, symmetric=True, per="channel", group_size=None as in `quantize`, or in
+                   place of integers format=None, a name of `PACKED_FORMATS` such as "FP8_E4M3"
+    "nf4"          block_size=64, double_quant=False, table="nf4" as in `nf4_quantize`
+    "llm_int8"     threshold=6.0 as in `llm_int8_matmul`
+    "gptq"         num_bits=4, group_size=None, symmetric=False, damping=0.01, act_order=False as in `gptq`, here with
+                   static groups where act_order is True. Needs calibration
+    "awq"          num_bits=4, group_size=None, grid=20, clip=False as in `awq`. Needs calibration
+    "w8a8"         8-bit weights and activations: per="channel", activations_per="token", static=False. With
+                   activations_per="tensor" and static=True, the scale of the activations is fixed by calibration
+    "smoothquant"  "w8a8" after smoothing: alpha=0.5 as in `smoothquant_scales`. Needs calibration
+
+    num_bits may be a dict from layers to bits, which also says which layers (the last that matches counts).
+
+    Raises ValueError or TypeError for options out of range or of another method, and for layers that are none of the
+    model's or quantized already.
 
     >>> small = quantize_model(model, num_bits=4, per="group", group_size=32)                        # doctest: +SKIP
+    >>> better = quantize_model(model, "gptq", num_bits=4, group_size=32, calibration=text)          # doctest: +SKIP
     """
-    one_of(method, "method", METHODS)
-    if isinstance(num_bits, Mapping):
+    run = METHODS[one_of(method, "method", METHODS)]
+    _check_options(run, method, options)
+    if isinstance(bits := options.get("num_bits"), Mapping):
         if layers is not None:
             raise ValueError("layers cannot be given where num_bits is a dict: its keys are the layers")
-        bits = {name: b for pattern, b in num_bits.items() for name in matching(model, pattern)}
+        options["num_bits"] = {name: b for pattern, b in bits.items() for name in matching(model, pattern)}
+        names = list(options["num_bits"])
     else:
-        names = model.linears if layers is None else matching(model, layers)
-        bits = dict.fromkeys(names, num_bits)
-    weights = {}
-    is_quick = sum(int(np.prod(model.weights[name].shape)) for name in bits) < MANY_WEIGHTS
-    for name in tqdm(bits, desc="quantizing", disable=is_quick, leave=False):
+        names = list(model.linears) if layers is None else matching(model, layers)
+    for name in names:
         if not isinstance(model.weights[name], np.ndarray):
             raise ValueError(f"layers must be float, but {name} is quantized already: {model.weights[name]}")
+        if method != "rtn" and name not in model.linears:
+            raise ValueError(f'layers must be linear layers for method {method!r}; for {name} there is "rtn"')
+    return run(model, names, calibration, **options)
+
+
+def _rtn(model, names, calibration, *, num_bits=8, symmetric=True, per="channel", group_size=None, format=None):
+    bits = _bits(num_bits, names)
+
+    def rounded(name: str):
+        if format is not None:
+            return pack_format(model.weights[name], format, per=per, group_size=group_size)
+        return pack_integers(
+            quantize(model.weights[name], bits[name], symmetric=symmetric, per=per, group_size=group_size)
+        )
+
+    return _one_by_one(model, names, rounded)
+
+
+def _nf4(model, names, calibration, *, block_size=64, double_quant=False, table="nf4"):
+    return _one_by_one(
+        model, names, lambda name: nf4_quantize(model.weights[name], block_size, double_quant, table=table)
+    )
+
+
+def _llm_int8(model, names, calibration, *, threshold=6.0):
+    return _one_by_one(model, names, lambda name: LlmInt8Linear.from_float(model.weights[name], threshold=threshold))
+
+
+def _gptq(model, names, calibration, *, num_bits=4, group_size=None, symmetric=False, damping=0.01, act_order=False):
+    grid = {"group_size": group_size, "symmetric": symmetric}
+    tokens = calibration_tokens(model, calibration)
+    return gptq_layers(model, _bits(num_bits, names), tokens, damping=damping, act_order=act_order, **grid)
+
+
+def _awq(model, names, calibration, *, num_bits=4, group_size=None, grid=20, clip=False):
+    tokens = calibration_tokens(model, calibration)
+    return awq_layers(model, _bits(num_bits, names), tokens, group_size=group_size, grid=grid, clip=clip)
+
+
+def _w8a8(model, names, calibration, *, per="channel", activations_per="token", static=False):
+    tokens = calibration_tokens(model, calibration) if static else None
+    how = {"per": per, "activations_per": activations_per, "static": static}
+    return w8a8_layers(model, names, tokens, alpha=None, **how)
+
+
+def _smoothquant(model, names, calibration, *, alpha=0.5, per="channel", activations_per="token", static=False):
+    how = {"per": per, "activations_per": activations_per, "static": static}
+    return w8a8_layers(model, names, calibration_tokens(model, calibration), alpha=alpha, **how)
+
+
+METHODS: dict[str, Callable[..., LanguageModel]] = {
+    "rtn": _rtn,
+    "nf4": _nf4,
+    "llm_int8": _llm_int8,
+    "gptq": _gptq,
+    "awq": _awq,
+    "w8a8": _w8a8,
+    "smoothquant": _smoothquant,
+}
+
+
+def _check_options(run: Callable, method: str, options: Mapping) -> None:
+    allowed = [p.name for p in inspect.signature(run).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if unknown := [name for name in options if name not in allowed]:
+        raise TypeError(f"method {method!r} has no option {unknown[0]!r}; it has {', '.join(allowed)}")
+
+
+def _bits(num_bits, names: Iterable[str]) -> dict[str, int]:
+    return num_bits if isinstance(num_bits, Mapping) else dict.fromkeys(names, num_bits)
+
+
+def _one_by_one(model: LanguageModel, names: list[str], quantized: Callable) -> LanguageModel:
+    """Replace each layer by what `quantized` makes of its name."""
+    found = {}
+    is_quick = sum(model.weights[name].size for name in names) < MANY_WEIGHTS
+    for name in tqdm(names, desc="quantizing", disable=is_quick, leave=False):
         try:
-            weights[name] = _rounded(model.weights[name], bits[name], symmetric, per, group_size, format)
+            found[name] = quantized(name)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-    return model.replace(weights)
-
-
-def _rounded(weight, num_bits, symmetric, per, group_size, format) -> PackedTensor:
-    if format is not None:
-        return pack_format(weight, format, per=per, group_size=group_size)
-    return pack_integers(quantize(weight, num_bits, symmetric=symmetric, per=per, group_size=group_size))
+    return model.replace(found)
 
 
 def matching(model: LanguageModel, patterns: str | Iterable[str]) -> list[str]:
@@ -89,17 +170,22 @@ def matching(model: LanguageModel, patterns: str | Iterable[str]) -> list[str]:
 
 
 def sensitivity(
-    model: LanguageModel, yardstick: Yardstick, *, layers: str | Iterable[str] | None = None, **options
+    model: LanguageModel,
+    yardstick: Yardstick,
+    method: str = "rtn",
+    *,
+    layers: str | Iterable[str] | None = None,
+    **options,
 ) -> dict[str, Divergence]:
     """Quantize one layer at a time and return the divergence that each causes on its own.
 
-    layers   names or patterns as in `quantize_model`; the layers that match one pattern are quantized together. None:
-             every linear layer by itself
-    options  those of `quantize_model`
+    layers           names or patterns as in `quantize_model`; the layers that match one pattern are quantized together.
+                     None: every linear layer by itself
+    method, options  those of `quantize_model`
     """
     patterns = list(model.linears) if layers is None else [layers] if isinstance(layers, str) else list(layers)
     is_quick = len(patterns) * model.num_parameters * yardstick.windows.inputs.size < MANY_PRODUCTS
     return {
-        pattern: yardstick.measure(quantize_model(model, layers=pattern, **options)).divergence
+        pattern: yardstick.measure(quantize_model(model, method, layers=pattern, **options)).divergence
         for pattern in tqdm(patterns, desc="one layer at a time", disable=is_quick, leave=False)
     }

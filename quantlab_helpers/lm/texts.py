@@ -3,6 +3,7 @@
 evaluation_text()    English prose written for the course, five essays: perplexity and KL divergence of SmolLM2
 calibration_text()   other subjects and styles, for methods that look at activations: never for measuring
 heldout_tales()      tales that TinyTales did not see in training, with questions whose answers are known
+calibration_tales()  other tales, for methods that look at activations: never for measuring
 """
 
 from __future__ import annotations
@@ -45,7 +46,16 @@ class Tale:
 
 def heldout_tales() -> list[Tale]:
     """Return the tales that TinyTales is measured on, always the same."""
-    stored = json.loads((DATA / "tinytales" / "heldout.json").read_text(encoding="utf-8"))
+    return _stored_tales("heldout.json")
+
+
+def calibration_tales() -> list[Tale]:
+    """Return tales for calibration: some 4,100 tokens, none of which TinyTales is measured on."""
+    return _stored_tales("calibration.json")
+
+
+def _stored_tales(name: str) -> list[Tale]:
+    stored = json.loads((DATA / "tinytales" / name).read_text(encoding="utf-8"))
     return [Tale(tale["story"], tuple(Question(**question) for question in tale["questions"])) for tale in stored]
 
 

@@ -33,7 +33,7 @@ import numpy as np
 
 from ..affine import QuantizedTensor, _scale_shape, code_dtype, code_range
 from ..linear import _check_shapes
-from ..validation import boolean, float32_array, whole_number
+from ..validation import boolean, float32_array, integer_array, whole_number
 from .gptq import hessian
 
 SMALLEST_S = 1e-4
@@ -65,7 +65,14 @@ class AwqResult:
 
 
 def awq(
-    weight, inputs, num_bits: int, *, group_size: int | None = 128, grid: int = 20, clip: bool = False
+    weight,
+    inputs,
+    num_bits: int,
+    *,
+    group_size: int | None = 128,
+    grid: int = 20,
+    clip: bool = False,
+    shared=None,
 ) -> AwqResult:
     """Find the s with which Q(weight * s) / s gives nearly the output of `weight`, and quantize with it.
 
@@ -76,6 +83,8 @@ def awq(
     group_size  how many columns share a step, a divisor of in. None: each row has one step
     grid        how many alphas to try: 0, 1/grid, 2/grid, ... The first of equals is taken
     clip        whether to look for the best range of each group as well
+    shared      whole numbers (in,), or None: columns of the same number get the same s. (Where several heads read the
+                same values, what comes before can divide only all of them)
 
     Raises ValueError or TypeError for NaN, infinity, shapes that do not fit and options out of range.
 
@@ -88,6 +97,9 @@ def awq(
     weights, inputs = _checked(weight if is_several else [weight], inputs)
     grid, clip = whole_number(grid, "grid", 1, 1000), boolean(clip, "clip")
     magnitude = np.abs(inputs).mean(axis=0, dtype=np.float64)  # (in,)
+    if shared is not None:
+        shared = _checked_shared(shared, magnitude.shape)
+        magnitude = (np.bincount(shared, magnitude) / np.maximum(np.bincount(shared), 1))[shared]
     moments = hessian(inputs) / (2 * len(inputs))  # (in, in): the mean of x.T @ x over the tokens x
     together = np.concatenate(weights)  # (out, in): rows share nothing but s
 
@@ -119,6 +131,13 @@ def _checked(weights, inputs) -> tuple[list[np.ndarray], np.ndarray]:
         if np.abs(array).max() > LARGEST:
             raise ValueError(f"{name} must be within +-{LARGEST:g}, but it reaches {np.abs(array).max():g}")
     return weights, inputs.reshape(-1, inputs.shape[-1])
+
+
+def _checked_shared(shared, shape: tuple[int]) -> np.ndarray:
+    shared = integer_array(shared, "shared")
+    if shared.shape != shape or shared.min() < 0:
+        raise ValueError(f"shared must hold {shape[0]} numbers of 0 or more, one for each column of the inputs")
+    return shared
 
 
 def _scales(magnitude: np.ndarray, alpha: float) -> np.ndarray:
