@@ -53,7 +53,7 @@ def calibration_tokens(model: LanguageModel, calibration) -> np.ndarray:
     if calibration is None:
         raise ValueError(
             "calibration must be a text such as the model is going to read, because this method looks at what its "
-            "layers see: ql.lm.calibration_text(), for example, or for TinyTales ql.lm.joined(ql.lm.calibration_tales())"
+            "layers see: ql.lm.calibration_text(), or for TinyTales ql.lm.joined(ql.lm.calibration_tales())"
         )
     if not isinstance(calibration, str):
         tokens = integer_array(calibration, "calibration")
