@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import importlib.util
 import inspect
 import io
 import re
@@ -21,6 +22,14 @@ NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
 
 _EXERCISE = re.compile(r'^@ql\.exercise\("(\w+)"\)', re.MULTILINE)
+
+
+def tool(name: str):
+    """The program tools/NAME.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER.parent / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read(name: str):

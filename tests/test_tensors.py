@@ -143,6 +143,17 @@ def row_sqnr(weight):
     return 10 * np.log10((weight**2).mean() / ((weight - scale * np.rint(weight / scale)) ** 2).mean())
 
 
+def test_more_inputs_of_v_proj_are_like_the_samples(samples):
+    """The same layer's: the same channel stands out, and the texts are different ones."""
+    inputs = ql.layer_inputs()
+    assert (inputs.calibration.shape, inputs.heldout.shape) == ((1024, 576), (256, 576))
+    for array in (inputs.calibration, inputs.heldout):
+        assert array.dtype == np.float32
+        assert np.median(np.abs(array).argmax(axis=1)) == np.abs(samples["v_proj"].activations).max(axis=0).argmax()
+        assert np.array_equal(array, array.astype(np.float16))
+    assert not {row.tobytes() for row in inputs.calibration} & {row.tobytes() for row in inputs.heldout}
+
+
 def test_descriptions_are_true(samples):
     rows = np.abs(samples["gate_proj"].weight).max(axis=1)
     assert rows.max() > 16 * np.median(rows)

@@ -17,7 +17,7 @@ from .evaluate import (
     perplexity,
     recall_accuracy,
 )
-from .measured import smollm2_measured
+from .measured import methods_measured, smollm2_measured
 from .model import LINEARS, KVCache, LanguageModel, LlamaConfig
 from .quantize import matching, quantize_model, sensitivity
 from .texts import Question, Tale, calibration_tales, calibration_text, evaluation_text, heldout_tales, joined
@@ -46,6 +46,7 @@ __all__ = [
     "kl_divergence",
     "load",
     "matching",
+    "methods_measured",
     "perplexity",
     "quantize_model",
     "recall_accuracy",

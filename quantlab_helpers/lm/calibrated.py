@@ -30,7 +30,7 @@ from ..methods.awq import awq
 from ..methods.gptq import gptq_from_hessian, hessian
 from ..methods.smoothquant import W8A8Linear, smoothquant_scales
 from ..packed import PackedTensor, pack_integers
-from ..validation import boolean, integer_array, one_of
+from ..validation import integer_array, one_of
 from .evaluate import MANY_PRODUCTS
 from .model import LanguageModel, LlamaConfig, apply_linear
 
@@ -151,7 +151,6 @@ def w8a8_layers(
     static: bool = False,
 ) -> LanguageModel:
     """Quantize weights and activations to 8 bits; first smooth the activations behind norms, unless `alpha` is None."""
-    static = boolean(static, "static")
     one_of(activations_per, "activations_per", ("token", "tensor"))
     if static and activations_per == "token":
         raise ValueError('static goes with activations_per="tensor": tokens are not known beforehand')

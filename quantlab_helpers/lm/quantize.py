@@ -16,7 +16,7 @@ from ..affine import quantize
 from ..methods.llm_int8 import LlmInt8Linear
 from ..methods.nf4 import nf4_quantize
 from ..packed import pack_format, pack_integers
-from ..validation import one_of
+from ..validation import boolean, one_of
 from .calibrated import awq_layers, calibration_tokens, gptq_layers, w8a8_layers
 from .evaluate import MANY_PRODUCTS, Divergence, Yardstick
 from .model import LINEARS, LanguageModel
@@ -113,7 +113,7 @@ def _awq(model, names, calibration, *, num_bits=4, group_size=None, grid=20, cli
 
 
 def _w8a8(model, names, calibration, *, per="channel", activations_per="token", static=False):
-    tokens = calibration_tokens(model, calibration) if static else None
+    tokens = calibration_tokens(model, calibration) if boolean(static, "static") else None
     how = {"per": per, "activations_per": activations_per, "static": static}
     return w8a8_layers(model, names, tokens, alpha=None, **how)
 

@@ -1,11 +1,10 @@
 """What is stored of SmolLM2 is what the tool measures, and has the shape that the course tells of."""
 
-import importlib.util
-
 import course
+import numpy as np
 import pytest
 
-from quantlab_helpers import lm
+from quantlab_helpers import layer_inputs, lm
 
 MEASURED = lm.smollm2_measured()
 ROWS = MEASURED["rows"]
@@ -13,10 +12,7 @@ ROWS = MEASURED["rows"]
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("measure", course.FOLDER.parent / "tools" / "measure_smollm2.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return course.tool("measure_smollm2")
 
 
 def test_every_variant_of_the_tool_is_stored_with_its_options(tool):
@@ -57,3 +53,10 @@ def test_fewer_bits_and_coarser_scales_are_worse():
         assert found == sorted(found)
     for bits in (8, 6, 5, 4, 3, 2):
         assert kl(f"{bits} bits, groups of 64") < kl(f"{bits} bits, one scale per row") < kl(f"{bits} bits, one scale")
+
+
+def test_the_shipped_inputs_of_a_layer_are_what_the_model_gives(smollm2):
+    tool = course.tool("extract_layer_inputs")
+    found = tool.inputs_of(smollm2, lm.evaluation_text(), tool.HELDOUT_WINDOWS)
+    # float32 sums in another order, then rounded to float16
+    np.testing.assert_allclose(found, layer_inputs().heldout, rtol=2**-10, atol=1e-3)

@@ -6,11 +6,11 @@ import weakref
 
 import numpy as np
 import pytest
+from small_model import make_model
 
 import quantlab_helpers as ql
 from quantlab_helpers.lm import quantize
 from quantlab_helpers.lm.evaluate import Yardstick
-from quantlab_helpers.lm.model import LanguageModel, LlamaConfig
 from quantlab_helpers.lm.quantize import matching, quantize_model, sensitivity
 from quantlab_helpers.packed import PACKED_FORMATS, PackedTensor, pack_format
 
@@ -19,34 +19,6 @@ pytestmark = pytest.mark.filterwarnings("error")
 TOKENS = np.arange(60).reshape(3, 20)
 TEXT = "The quick brown fox jumps over the lazy dog."
 GROUPS_OF_16 = {"per": "group", "group_size": 16}
-
-
-class Letters:
-    """A tokenizer: 0, then a token for each character."""
-
-    stop_tokens = frozenset([10])
-
-    def encode(self, text):
-        return [ord(letter) for letter in text]
-
-    def encode_prompt(self, text):
-        return [0, *self.encode(text)]
-
-    def decode(self, tokens):
-        return "".join(map(chr, tokens))
-
-
-def make_model(tied=False, width=32, max_context=64):
-    """A small model with random weights, which nobody may write to."""
-    sizes = dict(width=width, ffn_width=2 * width, num_heads=width // 8, num_kv_heads=width // 16, head_size=8)
-    config = LlamaConfig(vocab_size=128, num_layers=2, max_context=max_context, **sizes)
-    rng = np.random.default_rng(0)
-    shapes = {"embedding": (128, width), **config.linear_shapes(), **({} if tied else {"head": (128, width)})}
-    weights = {name: rng.normal(size=shape).astype(np.float32) / 4 for name, shape in shapes.items()}
-    norms = {name: np.ones(width, np.float32) for name in config.norm_names()}
-    for array in (*weights.values(), *norms.values()):
-        array.flags.writeable = False
-    return LanguageModel(config, weights, norms, Letters(), name="small")
 
 
 def bytes_held(weight):

@@ -310,6 +310,20 @@ def test_is_finite_whatever_the_sizes(seed, group_size, num_bits, clip):
     assert result.quantized.codes.max() < 2**num_bits
 
 
+def test_shared_columns_get_one_scale():
+    """That of their mean magnitude: as if each of them had inputs of that size."""
+    weight, inputs = layer()
+    shared = np.arange(inputs.shape[1]) // 2 * 5  # pairs; the numbers themselves do not matter
+    s = awq(weight, inputs, 3, group_size=16, shared=shared).scales.reshape(-1, 2)
+    np.testing.assert_array_equal(s[:, 0], s[:, 1])
+    pairs = np.abs(inputs).mean(axis=0).reshape(-1, 2).mean(axis=1)
+    alpha = awq(weight, inputs, 3, group_size=16, shared=shared).alpha
+    assert alpha > 0
+    np.testing.assert_allclose(s[:, 0] / s[0, 0], (pairs / pairs[0]) ** alpha, rtol=1e-5)
+    apart = awq(weight, inputs, 3, group_size=16, shared=np.arange(inputs.shape[1]))
+    np.testing.assert_array_equal(apart.scales, awq(weight, inputs, 3, group_size=16).scales)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------
 
 
@@ -333,6 +347,9 @@ def test_is_finite_whatever_the_sizes(seed, group_size, num_bits, clip):
         ({"group_size": 128}, ValueError, "group_size must be from 1 to 8, not 128"),
         ({"grid": 0}, ValueError, "grid must be from 1 to 1000, not 0"),
         ({"grid": 20.0}, TypeError, "grid must be a whole number"),
+        ({"shared": [0, 1]}, ValueError, "shared must hold 8 numbers of 0 or more, one for each column"),
+        ({"shared": [-1] * 8}, ValueError, "shared must hold 8 numbers of 0 or more"),
+        ({"shared": [0.5] * 8}, TypeError, "shared must hold integers"),
         ({"clip": 0.5}, TypeError, "clip must be True or False"),
     ],
 )
