@@ -9,7 +9,9 @@ from .texts import DATA
 
 
 def smollm2_measured() -> dict:
-    """Return what tools/measure_smollm2.py measured of rounding to nearest: the baseline's numbers, and under "rows" those of each variant by its label.
+    """Return what tools/measure_smollm2.py measured of rounding to nearest.
+
+    That is the baseline's numbers, and under "rows" those of each variant by its label.
 
     A row holds the `options` of `quantize_model`, `perplexity`, `divergence` (both with `_standard_error`),
     `top1_agreement`, `nbytes` of the whole model and `bits_per_linear_weight`. "answers" are what some variants said,
