@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullLocator
 
 from . import style
 
@@ -55,6 +56,19 @@ def curves(x, named_ys: dict, *, x_label: str, y_label: str, log_y=False, marker
         if log_y:
             axes.set_yscale("log")
         axes.set(xlabel=x_label, ylabel=y_label)
+        axes.legend()
+
+
+def size_and_perplexity(named_points: dict) -> None:
+    """A line for each entry of `named_points` (label -> pairs of kB and perplexity), both axes logarithmic."""
+    with _drawing() as axes:
+        for (label, points), colour, marker in zip(named_points.items(), style.SERIES, style.MARKERS, strict=False):
+            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=label)
+        axes.set(xlabel="kB held", ylabel="perplexity", xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_locator(NullLocator())
         axes.legend()
 
 

@@ -45,6 +45,16 @@ def test_curves(drawn):
     assert len({(line.get_color(), line.get_marker()) for line in drawn[0].lines}) == 2
 
 
+def test_size_and_perplexity(drawn):
+    plots.size_and_perplexity({"large": [(1000.0, 1.5), (500.0, 3.0)], "small": [(300.0, 2.0)]})
+    axes = drawn[0]
+    assert {line.get_label(): line.get_xydata().tolist() for line in axes.lines} == {
+        "large": [[1000.0, 1.5], [500.0, 3.0]],
+        "small": [[300.0, 2.0]],
+    }
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
 def test_row_errors_in_percent(drawn):
     plots.row_errors({"before": [0.5, 1.0], "after": [0.1, 0.0]})
     assert [bar.get_height() for bar in drawn[0].patches] == [50, 100, 10, 0]

@@ -180,6 +180,13 @@ def test_people_are_called_he_or_she_as_their_names_say(tool, tales):
                 assert (pronoun == "She") == (person in tool.GIRLS), tale.story
 
 
+def test_hero_and_friend_are_a_girl_and_a_boy(tool):
+    for seed in range(200):
+        teller = tool.Teller(np.random.default_rng(seed))
+        assert {teller.a.he, teller.b.he} == {"he", "she"}
+        assert len({teller.a.name, teller.b.name, teller.c.name}) == 3
+
+
 def test_sentences_begin_with_a_capital_and_articles_agree(tales):
     for tale in tales:
         assert all(s.lstrip('"')[0].isupper() for s in re.split(r"(?<=[.!?]) (?!said)", tale.story)), tale.story

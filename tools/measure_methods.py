@@ -20,13 +20,13 @@ import quantlab_helpers as ql
 
 OUT = Path(__file__).resolve().parents[1] / "quantlab_helpers" / "data" / "methods_measured.json"
 WINDOW, WINDOWS = 512, 4  # of calibration
-GROUP_SIZE = {"smollm2-135m": 64, "tinytales": 32}
+GROUP_SIZE = {"tinytales": 32, "smollm2-135m": 64}
 
 
-def texts(model) -> tuple[str, dict[str, np.ndarray]]:
+def texts(name: str, model) -> tuple[str, dict[str, np.ndarray]]:
     """Return what a model is measured on, and tokens (windows, time) to calibrate with, by name."""
     tales, prose = ql.lm.joined(ql.lm.calibration_tales()), ql.lm.calibration_text()
-    is_tinytales = model.name == "tinytales"
+    is_tinytales = name == "tinytales"
     usual, other = (tales, prose) if is_tinytales else (prose, tales)
     calibration = {"usual": windows(model, usual), "other": windows(model, other)}
     calibration["little"] = calibration["usual"][:1]
@@ -37,9 +37,9 @@ def windows(model, text: str) -> np.ndarray:
     return np.array(model.encode(text)[: WINDOW * WINDOWS]).reshape(WINDOWS, WINDOW)
 
 
-def variants(model) -> dict[str, dict]:
+def variants(name: str, model) -> dict[str, dict]:
     """Every variant: a label, and the options of `quantize_model`. "calibration" is a name of `texts`."""
-    size = GROUP_SIZE[model.name]
+    size = GROUP_SIZE[name]
     found = {}
     for bits, note in ((4, "4 bits"), (3, f"3 bits in groups of {size}")):
         width = {"num_bits": bits, **({"group_size": size} if bits == 3 else {})}
@@ -91,11 +91,11 @@ def measure(model, yardstick, calibration: dict, options: dict) -> dict:
 def measure_model(name: str) -> dict:
     """Return the baseline's numbers and a row for each variant."""
     model = ql.lm.load(name)
-    text, calibration = texts(model)
+    text, calibration = texts(name, model)
     yardstick = ql.lm.Yardstick(model, text)
     baseline = yardstick.measure(model).perplexity
     rows = {}
-    for label, options in variants(model).items():
+    for label, options in variants(name, model).items():
         rows[label] = row = measure(model, yardstick, calibration, options)
         print(f"{label:45} perplexity {row['perplexity']:8.2f}  KL {row['divergence']:.4f}", flush=True)
     return {

@@ -171,7 +171,10 @@ class Teller:
         self.rng = rng
         self.world = World()
         self.sentences: list[str] = []
-        self.a, self.b, self.c = (self._person(name) for name in rng.permutation(GIRLS + BOYS)[:3])
+        # The hero and the friend are a girl and a boy, so that "he" and "she" always tell them apart.
+        hero, friend = self.some((GIRLS, BOYS), 2)
+        self.a, self.b = self._person(self.some(hero)), self._person(self.some(friend))
+        self.c = self._person(self.some(name for name in GIRLS + BOYS if name not in (self.a.name, self.b.name)))
         self.thing, self.colour = self.some(THINGS), self.some(COLOURS)
         self.place, self.far = self.some(PLACES, 2)
         self.spot, self.spot2 = self.some(SPOTS, 2)
@@ -197,8 +200,8 @@ class Teller:
 
     def _person(self, name: str) -> Person:
         if name in GIRLS:
-            return Person(str(name), "she", "her", "girl")
-        return Person(str(name), "he", "his", "boy")
+            return Person(name, "she", "her", "girl")
+        return Person(name, "he", "his", "boy")
 
     # Facts and feelings -------------------------------------------------------------------------------------------
 

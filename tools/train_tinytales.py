@@ -69,7 +69,7 @@ TOKENIZER_CONFIG = {
 }
 WINDOW = CONFIG["max_position_embeddings"]
 BATCH = 8  # windows in a step
-STEPS = 4000
+STEPS = 3000
 # At first a row holds one tale. In a window of several, nearly every colour has just been mentioned, so that looking
 # back does not pay until the model knows exactly where: it would take very long to learn to look at all.
 SINGLE_SHARE, SINGLES = 0.4, 20
@@ -84,11 +84,15 @@ RECALL_LABELS = {
     "feeling": "how somebody feels",
     "all": "**all questions**",
 }
-CARD = """# Model card: TinyTales
+STORY_FILES = """| `heldout.json` | {heldout_tales} stories with questions, {heldout_tokens:,} tokens, to measure on |
+| `calibration.json` | {calibration_tales} other stories, for methods that look at activations |
+"""
+CARD = """# Model card: {name}
 
 A tiny Llama that reads short stories, keeps track of who has what, where things are and how everybody feels, and
 answers questions about them in one word. It was trained from nothing for this course: small enough to be measured in
-seconds on any computer, and with something to lose. Quantize it too coarsely and it forgets.
+seconds on any computer, and with something to lose. Quantize it too coarsely and it forgets. It comes in two sizes,
+which were trained alike: TinyTales, and TinyTales small, at half the width.
 
 | | |
 |---|---|
@@ -104,9 +108,7 @@ seconds on any computer, and with something to lose. Quantize it too coarsely an
 |---|---|
 | `model.safetensors` | float32 weights, {megabytes:.1f} MB, under Hugging Face's names |
 | `config.json`, `tokenizer.json`, `tokenizer_config.json` | what `transformers` and `tokenizers` read |
-| `heldout.json` | {heldout_tales} stories with questions, {heldout_tokens:,} tokens, to measure on |
-| `calibration.json` | {calibration_tales} other stories, for methods that look at activations |
-
+{story_files}
 ## The stories
 
 `tools/tinytales_grammar.py` draws people, things, colours, places, numbers and one of {plots} plots, and keeps the
@@ -117,21 +119,23 @@ score while it tells: the right answer is always how things stand at the end. Th
 ```
 
 The model knows such stories and nothing else: no facts about the world, and no word that the grammar does not use. It
-has learned where such stories keep an answer, and is easily fooled: a tale has one thing with a colour, and the tales
-ask only for the feeling told last, because keeping two people's feelings apart takes far longer to learn.
+has learned where such stories keep an answer, and is easily fooled: a tale has one thing with a colour, its hero and
+the friend are a girl and a boy, and the tales ask only for the feeling told last. (To keep two people's feelings apart
+takes far longer to learn.)
 
 ## Training
 
 `tools/train_tinytales.py`: {steps:,} steps, {megatokens:.1f} million tokens, each story new. For the first
 {singles:.0%} of the steps each row of a batch is one tale; after that a batch is {batch} windows of
 {max_position_embeddings} tokens that run on from tale to tale. AdamW at a peak rate of {rate} with warm-up and cosine
-decay; an answer counts {weight:.0f} times as much as another word. It took {minutes:.0f} minutes on one core.
+decay; an answer counts {weight:.0f} times as much as another word. It took {minutes:.0f} minutes on one core of a busy
+computer.
 
 A tale begins with `<|endoftext|>` and ends with a line break.
 
 ## Measured in float32
 
-Held out: the {heldout_tales} tales of `heldout.json`. Fresh: {fresh_tales} tales of yet another seed.
+Held out: the {heldout_tales} tales of TinyTales' `heldout.json`. Fresh: {fresh_tales} tales of yet another seed.
 Perplexity is over windows of {max_position_embeddings} tokens. Recall is the share of answers that the model ranks
 first, given the story and that one question.
 
@@ -413,7 +417,7 @@ def write_folder(model: Llama, tokenizer: Tokenizer, used: dict, out: Path) -> N
     save_file(weights, fresh / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(str(fresh / "tokenizer.json"))
     (fresh / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG, indent=2) + "\n", encoding="utf-8")
-    if model.config["hidden_size"] == CONFIG["hidden_size"]:  # the smaller model shares the stories
+    if not is_small(model):  # which shares the stories
         write_tales(fresh / "heldout.json", HELDOUT_SEED, HELDOUT_TALES)
         write_tales(fresh / "calibration.json", CALIBRATION_SEED, CALIBRATION_TALES)
     (fresh / "README.md").write_text(write_card(model, tokenizer, used), encoding="utf-8")
@@ -421,6 +425,10 @@ def write_folder(model: Llama, tokenizer: Tokenizer, used: dict, out: Path) -> N
         file.chmod(0o644)
         file.replace(out / file.name)
     fresh.rmdir()
+
+
+def is_small(model: Llama) -> bool:
+    return model.config["hidden_size"] == SMALL["hidden_size"]
 
 
 def write_tales(file: Path, seed: int, count: int) -> None:
@@ -440,21 +448,23 @@ def write_card(model: Llama, tokenizer: Tokenizer, used: dict) -> str:
             cells.append(f"{recall[kind]:.1%} of {asked}")
         rows.append(f"| recall: {label} | " + " | ".join(cells))
     parameters = sum(p.numel() for p in model.parameters())
+    tokens = len(tokenizer.encode("".join(END + tale.text + "\n" for tale in heldout)).ids)
+    counts = {"heldout_tales": HELDOUT_TALES, "heldout_tokens": tokens, "calibration_tales": CALIBRATION_TALES}
     return CARD.format(
         **model.config,
         **used,
+        name="TinyTales small" if is_small(model) else "TinyTales",
         parameters=parameters,
         blocks=sum(p.numel() for p in model.layers.parameters() if p.ndim == 2),
         megabytes=4 * parameters / 1e6,
+        story_files="" if is_small(model) else STORY_FILES.format(**counts),
         plots=len(PLOTS),
         batch=BATCH,
         singles=SINGLE_SHARE,
         rate=PEAK_RATE,
         weight=ANSWER_WEIGHT,
         heldout_tales=HELDOUT_TALES,
-        heldout_tokens=len(tokenizer.encode("".join(END + tale.text + "\n" for tale in heldout)).ids),
         fresh_tales=FRESH_TALES,
-        calibration_tales=CALIBRATION_TALES,
         rows=" |\n".join(rows) + " |",
         sample=heldout[0].text,
         prompt=PROMPT,

@@ -1,6 +1,7 @@
-"""Loading a Llama: the course's two models, a Hugging Face folder of safetensors, or a GGUF file.
+"""Loading a Llama: the course's models, a Hugging Face folder of safetensors, or a GGUF file.
 
     model = ql.lm.load("tinytales")            # ships with the course
+    model = ql.lm.load("tinytales-small")      # half as wide
     model = ql.lm.load("smollm2-135m")         # downloads 93 MB, once
     model = ql.lm.load("~/models/llama")       # config.json, tokenizer.json and model.safetensors, or its shards
     model = ql.lm.load("model.gguf")
@@ -26,7 +27,9 @@ from .download import SMOLLM2, fetch
 from .model import LanguageModel, LlamaConfig
 from .tokenizer import Tokenizer, read_json
 
-_TINYTALES = Path(__file__).parents[1] / "data" / "tinytales"
+# The models that ship with the course: folder -> name.
+_SHIPPED = {"tinytales": "TinyTales", "tinytales-small": "TinyTales, small"}
+_DATA = Path(__file__).parents[1] / "data"
 _LARGEST, _LARGEST_HEAD = 2**31 - 1, 2**12  # sizes beyond them are damage
 # The names of our matrices and norms in the two kinds of files, without the ".weight" at the end; {} is the layer.
 _FOLDER_NAMES = {
@@ -62,8 +65,8 @@ _GGUF_NAMES = {
 def load(source) -> LanguageModel:
     """Return a Llama with float32 weights.
 
-    source   "tinytales", "smollm2-135m" (see `fetch`), the path of a folder in the format of Hugging Face, or of a
-             `.gguf` file
+    source   "tinytales", "tinytales-small" (half as wide), "smollm2-135m" (see `fetch`), the path of a folder in the
+             format of Hugging Face, or of a `.gguf` file
 
     What is called the float32 SmolLM2 here are the weights of its Q4_1 file, decoded: the file that pip can get. They
     were 4-bit already, in groups of 32, and the embedding 8-bit: see the data card, quantlab_helpers/data/README.md.
@@ -74,8 +77,8 @@ def load(source) -> LanguageModel:
     """
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be the name of a model or a path, not {source!r}")
-    if source == "tinytales":
-        return _load_folder(_TINYTALES, "TinyTales")
+    if source in _SHIPPED:
+        return _load_folder(_DATA / source, _SHIPPED[source])
     if source == SMOLLM2:
         return _load_gguf(fetch(SMOLLM2), "SmolLM2-135M-Instruct (from Q4_1)")
     path = Path(source).expanduser().resolve()

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..affine import quantize
+from ..methods.gguf_tensor import gguf_quantize
 from ..methods.llm_int8 import LlmInt8Linear
 from ..methods.nf4 import nf4_quantize
 from ..packed import pack_format, pack_integers
@@ -36,7 +37,7 @@ def quantize_model(
     """Return `model` with the chosen layers quantized; it shares all that does not change with `model`.
 
     layers       names with * for any letters, such as "layers.0.*" or ["*.q_proj", "*.k_proj"]. None: every linear
-                 layer. "embedding" and "head", where the model has one, are for "rtn" only
+                 layer. "embedding" and "head", where the model has one, are for "rtn" and "gguf" only
     calibration  for the methods below that say so: a text, which is cut into windows of 512 tokens, or tokens
                  (windows, time)
 
@@ -45,6 +46,7 @@ def quantize_model(
     "rtn"          round to nearest: num_bits=8, symmetric=True, per="channel", group_size=None as in `quantize`, or in
                    place of integers format=None, a name of `PACKED_FORMATS` such as "FP8_E4M3"
     "nf4"          block_size=64, double_quant=False, table="nf4" as in `nf4_quantize`
+    "gguf"         type="Q4_1", or another block format of `GGUF_TYPES`, as in `gguf_quantize`
     "llm_int8"     threshold=6.0 as in `llm_int8_matmul`
     "gptq"         num_bits=4, group_size=None, symmetric=False, damping=0.01, act_order=False as in `gptq`, here with
                    static groups where act_order is True. Needs calibration
@@ -73,8 +75,9 @@ def quantize_model(
     for name in names:
         if not isinstance(model.weights[name], np.ndarray):
             raise ValueError(f"layers must be float, but {name} is quantized already: {model.weights[name]}")
-        if method != "rtn" and name not in model.linears:
-            raise ValueError(f'layers must be linear layers for method {method!r}; for {name} there is "rtn"')
+        if method not in FOR_ALL_MATRICES and name not in model.linears:
+            others = " and ".join(map(repr, FOR_ALL_MATRICES))
+            raise ValueError(f"layers must be linear layers for method {method!r}; for {name} there are {others}")
     return run(model, names, calibration, **options)
 
 
@@ -95,6 +98,10 @@ def _nf4(model, names, calibration, *, block_size=64, double_quant=False, table=
     return _one_by_one(
         model, names, lambda name: nf4_quantize(model.weights[name], block_size, double_quant, table=table)
     )
+
+
+def _gguf(model, names, calibration, *, type="Q4_1"):
+    return _one_by_one(model, names, lambda name: gguf_quantize(model.weights[name], type))
 
 
 def _llm_int8(model, names, calibration, *, threshold=6.0):
@@ -126,12 +133,14 @@ def _smoothquant(model, names, calibration, *, alpha=0.5, per="channel", activat
 METHODS: dict[str, Callable[..., LanguageModel]] = {
     "rtn": _rtn,
     "nf4": _nf4,
+    "gguf": _gguf,
     "llm_int8": _llm_int8,
     "gptq": _gptq,
     "awq": _awq,
     "w8a8": _w8a8,
     "smoothquant": _smoothquant,
 }
+FOR_ALL_MATRICES = ("rtn", "gguf")  # whose results give single rows, as an embedding must
 
 
 def _check_options(run: Callable, method: str, options: Mapping) -> None:

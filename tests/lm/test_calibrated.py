@@ -8,6 +8,7 @@ import quantlab_helpers as ql
 from quantlab_helpers.lm.calibrated import calibration_tokens
 from quantlab_helpers.lm.quantize import METHODS, quantize_model
 from quantlab_helpers.methods.awq import awq
+from quantlab_helpers.methods.gguf_tensor import GGUF_TYPES, gguf_quantize
 from quantlab_helpers.methods.llm_int8 import LlmInt8Linear
 from quantlab_helpers.methods.smoothquant import W8A8Linear
 from quantlab_helpers.packed import PackedTensor
@@ -256,6 +257,16 @@ def test_llm_int8_is_layer_by_layer(threshold):
     assert quantized.nbytes == model.replace(alone).nbytes
 
 
+@pytest.mark.parametrize("type", GGUF_TYPES)
+def test_gguf_is_layer_by_layer(type):
+    model = make_model()
+    quantized = quantize_model(model, "gguf", type=type, layers="*")
+    alone = {name: gguf_quantize(weight, type) for name, weight in model.weights.items()}
+    np.testing.assert_array_equal(quantized.logits(FRESH), model.replace(alone).logits(FRESH))
+    held = sum(tensor.data.nbytes for tensor in alone.values())
+    assert quantized.nbytes == held + sum(norm.nbytes for norm in model.norms.values())
+
+
 @pytest.mark.parametrize("options", [{}, {"block_size": 32, "double_quant": True}, {"table": "fp4"}], ids=str)
 def test_nf4_is_layer_by_layer(options):
     model = make_model()
@@ -293,7 +304,7 @@ def test_the_same_again_gives_the_same(method):
 def test_embedding_and_head_are_for_rounding_only(method):
     model = make_model()
     for name in ("embedding", "head"):
-        if method == "rtn":
+        if method in ("rtn", "gguf"):
             assert quantize_model(model, method, layers=name).nbytes < model.nbytes
         else:
             with pytest.raises(

@@ -82,9 +82,10 @@ def test_paths_of_every_form(tmp_path, monkeypatch):
     assert lm.load(".").name == "model"
 
 
-def test_tinytales():
-    model = lm.load("tinytales")
-    assert model.name == "TinyTales"
+@pytest.mark.parametrize(("source", "name"), [("tinytales", "TinyTales"), ("tinytales-small", "TinyTales, small")])
+def test_tinytales(source, name):
+    model = lm.load(source)
+    assert model.name == name
     text = "Once upon a time, there was a little dog."
     assert model.decode(model.encode(text)) == text
     logits = model.logits(model.tokenizer.encode_prompt(text))

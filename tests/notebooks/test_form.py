@@ -37,6 +37,13 @@ def test_stored_outputs_hold_no_widget_state_timings_or_paths(name):
 
 
 @pytest.mark.parametrize("name", course.NAMES)
+def test_no_control_character_is_in_a_cell(name):
+    """Such as the form feed that a forgotten backslash makes of \\frac."""
+    for cell in course.read(name).cells:
+        assert not re.search(r"[\x00-\x09\x0b-\x1f]", cell.source), cell.source
+
+
+@pytest.mark.parametrize("name", course.NAMES)
 def test_code_cells_are_short(name):
     for cell in _code_cells(name):
         lines = cell.source.splitlines()
