@@ -1,5 +1,6 @@
 """The slider panels of the course: `ql.explorers.buckets(weights)` as the last line of a cell shows one."""
 
+from .awq import awq
 from .base import Control, Explorer
 from .buckets import buckets
 from .formats import formats
@@ -7,16 +8,19 @@ from .granularity import granularity
 from .language_model import language_model
 from .layer_output import layer_output
 from .number_line import number_line
+from .smoothquant import smoothquant
 from .storage import storage
 
 __all__ = [
     "Control",
     "Explorer",
+    "awq",
     "buckets",
     "formats",
     "granularity",
     "language_model",
     "layer_output",
     "number_line",
+    "smoothquant",
     "storage",
 ]

@@ -64,13 +64,13 @@ def layer_output(weight, x) -> Explorer:
 
     def compute(num_bits, activation_bits, scales):
         y_q = linear_forward(inputs_at(activation_bits, scales), weights_at(num_bits, scales))
-        token_errors = _relative_errors(y, y_q)
+        token_errors = relative_errors(y, y_q)
         worst = int(token_errors.argmax())
         return LayerOutput(
             num_bits=num_bits,
             activation_bits=activation_bits,
             scales=scales,
-            relative_error=float(_relative_errors(y.ravel(), y_q.ravel())),
+            relative_error=float(relative_errors(y.ravel(), y_q.ravel())),
             cosine=cosine_similarity(y, y_q),
             worst_token=worst,
             worst_error=float(token_errors[worst]),
@@ -92,7 +92,7 @@ def layer_output(weight, x) -> Explorer:
     )
 
 
-def _relative_errors(y, y_q) -> np.ndarray:
+def relative_errors(y, y_q) -> np.ndarray:
     """The size of the error over that of `y`, along the last axis; where `y` is all zero, the size of the error."""
     size = np.linalg.norm(y, axis=-1)
     return np.linalg.norm(y_q - y, axis=-1) / np.where(size == 0, 1.0, size)

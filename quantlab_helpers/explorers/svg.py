@@ -17,14 +17,17 @@ _FONT = "font-family:system-ui,-apple-system,'Segoe UI',sans-serif"
 
 
 class Chart:
-    """A picture with an x and a y axis in data coordinates; each method adds one kind of mark."""
+    """A picture with an x and a y axis in data coordinates; each method adds one kind of mark.
 
-    def __init__(self, x_range, y_range, *, x_label="", y_label="", width=680, height=280, y_ticks=True):
+    x_ticks, y_ticks  True for round numbers, False for none, or place -> words
+    """
+
+    def __init__(self, x_range, y_range, *, x_label="", y_label="", width=680, height=280, x_ticks=True, y_ticks=True):
         self.width, self.height = width, height
         self._x_range, self._y_range = tuple(map(float, x_range)), tuple(map(float, y_range))
         self._marks: list[str] = []
         self._front: list[str] = []  # words go over everything else
-        self._axes(x_label, y_label, y_ticks)
+        self._axes(x_label, y_label, x_ticks, y_ticks)
 
     def bars(self, centres, heights, width, colour, *, base=0.0, opacity=1.0):
         """Bars around `centres`, each `width` wide in data units (at least one pixel), from `base` up."""
@@ -82,16 +85,13 @@ class Chart:
 
     def image(self, label: str) -> str:
         """The picture as one `<svg>` element; `label` says in words what is drawn, not the numbers."""
-        label = html.escape(label, quote=True)
+        return _svg(self.width, self.height, label, self._drawn())
+
+    def _drawn(self) -> str:
         width, height = self.width - _LEFT - _RIGHT, self.height - _TOP - _BOTTOM
         # The marks stand in an inner picture of the size of the plot, which cuts off what lies outside.
         place = f'x="{_LEFT}" y="{_TOP}" width="{width}" height="{height}" viewBox="{_LEFT} {_TOP} {width} {height}"'
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" role="img" '
-            f'aria-label="{label}" width="{self.width}" style="max-width:100%;height:auto;{_FONT}">'
-            f'<rect width="100%" height="100%" fill="{style.PAPER}"/>'
-            f'<svg {place} overflow="hidden">{"".join(self._marks)}</svg>{"".join(self._front)}</svg>'
-        )
+        return f'<svg {place} overflow="hidden">{"".join(self._marks)}</svg>{"".join(self._front)}'
 
     def _x(self, x):
         low, high = self._x_range
@@ -102,14 +102,14 @@ class Chart:
         fraction = (np.asarray(y, dtype=float) - low) / (high - low)
         return self.height - _BOTTOM - fraction * (self.height - _TOP - _BOTTOM)
 
-    def _axes(self, x_label, y_label, y_ticks):
+    def _axes(self, x_label, y_label, x_ticks, y_ticks):
         bottom, right = self.height - _BOTTOM, self.width - _RIGHT
-        for tick in _ticks(*self._x_range, 9):
-            self._front.append(_tick_label(self._x(tick), bottom + 16, tick, "middle"))
-        for tick in _ticks(*self._y_range, 5) if y_ticks else ():
+        for tick, words in _ticks(x_ticks, *self._x_range, 9).items():
+            self._front.append(_tick_label(self._x(tick), bottom + 16, words, "middle"))
+        for tick, words in _ticks(y_ticks, *self._y_range, 5).items():
             y = self._y(tick)
             self._marks.append(f'<path d="M{_LEFT} {y:.1f}H{right}" stroke="{style.FAINT}"/>')
-            self._front.append(_tick_label(_LEFT - 6, y + 4, tick, "end"))
+            self._front.append(_tick_label(_LEFT - 6, y + 4, words, "end"))
         self._front.append(f'<path d="M{_LEFT} {bottom}H{right}" stroke="{style.INK}"/>')
         middle = (_LEFT + right) / 2
         self._front.append(f'<text x="{middle:.1f}" y="{self.height - 8}" {_LABEL}>{html.escape(x_label)}</text>')
@@ -117,14 +117,36 @@ class Chart:
         self._front.append(f"<text {turned} {_LABEL}>{html.escape(y_label)}</text>")
 
 
+def tiled(rows: list[list[Chart]], label: str) -> str:
+    """Rows of charts, below each other, as one `<svg>` element."""
+    width, height, drawn = 0, 0, ""
+    for row in rows:
+        x = 0
+        for chart in row:
+            drawn += f'<g transform="translate({x} {height})">{chart._drawn()}</g>'
+            x += chart.width
+        width, height = max(width, x), height + max(chart.height for chart in row)
+    return _svg(width, height, label, drawn)
+
+
+def _svg(width: int, height: int, label: str, drawn: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{html.escape(label, quote=True)}" width="{width}" style="max-width:100%;height:auto;{_FONT}">'
+        f'<rect width="100%" height="100%" fill="{style.PAPER}"/>{drawn}</svg>'
+    )
+
+
 _LABEL = f'text-anchor="middle" font-size="12" fill="{style.INK}"'
 
 
-def _ticks(low, high, most):
+def _ticks(wanted, low, high, most) -> dict:
+    """Place -> words for each tick of an axis from `low` to `high`."""
+    if wanted is not True:
+        return wanted or {}
     ticks = MaxNLocator(nbins=most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return [t for t in ticks if low <= t <= high]
+    return {t: f"{t:.6g}".replace("-", "\N{MINUS SIGN}") for t in ticks if low <= t <= high}
 
 
-def _tick_label(x, y, value, anchor):
-    words = f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
+def _tick_label(x, y, words, anchor):
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="11" fill="{style.INK}">{words}</text>'

@@ -105,11 +105,11 @@ def awq(
 
     losses = []
     for step in range(grid):
-        s = _scales(magnitude, step / grid)
+        s = awq_scales(magnitude, step / grid)
         error = _quantize(together * s, num_bits, group_size).dequantize() / s - together
         losses.append(_mean_square(error, moments))
     alpha = int(np.argmin(losses)) / grid
-    s = _scales(magnitude, alpha)
+    s = awq_scales(magnitude, alpha)
     scaled = [w * s for w in weights]
     if clip:
         scaled = [_clipped(w, moments / np.outer(s, s), num_bits, group_size) for w in scaled]
@@ -140,7 +140,7 @@ def _checked_shared(shared, shape: tuple[int]) -> np.ndarray:
     return shared
 
 
-def _scales(magnitude: np.ndarray, alpha: float) -> np.ndarray:
+def awq_scales(magnitude: np.ndarray, alpha: float) -> np.ndarray:
     """Return s, float32 (in,), for the mean magnitude (in,) of each input."""
     s = np.maximum(magnitude**alpha, SMALLEST_S).astype(np.float32)
     return s / np.sqrt(s.max() * s.min())
