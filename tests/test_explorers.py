@@ -147,8 +147,21 @@ def _layer_fed_with(x):
     return explorers.layer_output(np.random.default_rng(0).normal(size=(3, in_features or 1)), x)
 
 
+def _inputs_of(weight):
+    *_, in_features = np.shape(weight) or (1,)
+    return np.random.default_rng(0).normal(size=(3, in_features or 1))
+
+
+def _scaled_by_awq(weight):
+    return explorers.awq(weight, _inputs_of(weight))
+
+
+def _scaled_by_smoothquant(weight):
+    return explorers.smoothquant(weight, _inputs_of(weight))
+
+
 ONE_ARRAY = [explorers.number_line, explorers.buckets, explorers.formats, explorers.storage, _layer_fed_with]
-ONE_MATRIX = [explorers.granularity]
+ONE_MATRIX = [explorers.granularity, _scaled_by_awq, _scaled_by_smoothquant]
 
 
 @pytest.mark.parametrize("make", ONE_ARRAY)

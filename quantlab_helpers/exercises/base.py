@@ -225,6 +225,10 @@ def _difference(value, expected, outputs: tuple[str, ...], rtol: float) -> str:
 
 
 def _difference_of_one(value, expected) -> str:
+    if isinstance(expected, tuple):
+        if not isinstance(value, list | tuple) or len(value) != len(expected):
+            return f"This should be a tuple of {len(expected)}."
+        return next((text for a, b in zip(value, expected, strict=True) if (text := _difference_of_one(a, b))), "")
     if isinstance(value, list | tuple):
         return "This is a list: return an array, `np.array(...)`." if np.ndim(expected) else "Return one number."
     a, b = np.asarray(value), np.asarray(expected)

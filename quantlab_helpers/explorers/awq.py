@@ -47,7 +47,8 @@ def awq(weight, inputs, heldout=None) -> Explorer:
     y_inputs, y_heldout = linear_forward(inputs, weight), linear_forward(heldout, weight)  # explains wrong shapes
     magnitude = np.abs(inputs).mean(axis=0)  # (in,)
     order = np.argsort(-magnitude, kind="stable")
-    size_of_inputs, size_of_output = np.linalg.norm(inputs, axis=0), np.linalg.norm(y_inputs) or 1.0
+    of_inputs = np.linalg.norm(inputs, axis=0)
+    of_output = np.linalg.norm(y_inputs.astype(np.float64)) or 1.0
     in_features = weight.shape[1]
     options = {"one per row": {"per": "channel"}}
     if sizes := [size for size in _GROUP_SIZES if size < in_features and in_features % size == 0]:
@@ -62,9 +63,9 @@ def awq(weight, inputs, heldout=None) -> Explorer:
             scales=scales,
             alpha=alpha,
             s=s,
-            error=float(relative_errors(y_heldout.ravel(), linear_forward(heldout, restored).ravel())),
-            calibration_error=float(relative_errors(y_inputs.ravel(), linear_forward(inputs, restored).ravel())),
-            column_errors=np.linalg.norm(restored - weight, axis=0) * size_of_inputs / size_of_output,
+            error=_relative_error(y_heldout, linear_forward(heldout, restored)),
+            calibration_error=_relative_error(y_inputs, linear_forward(inputs, restored)),
+            column_errors=np.linalg.norm((restored - weight).astype(np.float64), axis=0) * of_inputs / of_output,
         )
 
     def curve(result):
@@ -88,6 +89,10 @@ def awq(weight, inputs, heldout=None) -> Explorer:
         describe=lambda result: _describe(result, curve(result), order),
         num_values=weight.size + inputs.size + heldout.size,
     )
+
+
+def _relative_error(y, y_q) -> float:
+    return float(relative_errors(*(array.astype(np.float64).ravel() for array in (y, y_q))))
 
 
 def _best(curve: list[Scaled]) -> Scaled:

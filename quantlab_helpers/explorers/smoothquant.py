@@ -41,7 +41,7 @@ def smoothquant(weight, activations, heldout=None) -> Explorer:
     heldout = activations if heldout is None else finite_array(heldout, "heldout")
     activations, heldout = np.atleast_2d(activations).astype(np.float32), np.atleast_2d(heldout).astype(np.float32)
     linear_forward(activations, weight)  # explains wrong shapes
-    y = linear_forward(heldout, weight)
+    y = linear_forward(heldout, weight).astype(np.float64)
     activation_absmax, weight_absmax = np.abs(activations).max(axis=0), np.abs(weight).max(axis=0)
     order = np.argsort(-activation_absmax, kind="stable")
 
