@@ -7,7 +7,7 @@ import course
 import numpy as np
 import pytest
 
-from quantlab_helpers import explorers
+from quantlab_helpers import explorers, lm
 from quantlab_helpers.explorers.channels import decades_of, ranks
 from quantlab_helpers.explorers.svg import Chart, tiled
 
@@ -163,3 +163,25 @@ def test_what_the_notebook_says_to_notice_about_smoothquant(shown):
     assert min(curve, key=curve.get) == 0.85
     assert f"near 0.85, {100 * curve[0.85]:.1f} %" in noticed
     assert max(curve[alpha] for alpha in (0.75, 0.8, 0.9, 0.95)) < 1.05 * curve[0.85]  # flat
+
+
+def test_what_the_notebook_says_of_whole_models():
+    """The ranking in its words, from the stored measurements, which may be taken anew."""
+    noticed, rows = _noticed("4 and 3 bits"), lm.methods_measured("smollm2-135m")
+    kl = {label: (row["divergence"], row["divergence_standard_error"]) for label, row in rows.items()}
+    widths = ("4 bits", "4 bits in groups of 64", "3 bits in groups of 64")
+    saved = [100 * (1 - kl[f"AWQ, {width}"][0] / kl[f"RTN, {width}"][0]) for width in widths]
+    assert f"{min(saved):.0f} to {max(saved):.0f} %" in noticed
+    ahead = [_standard_errors_apart(kl[f"GPTQ act-order, {width}"], kl[f"AWQ clip, {width}"]) for width in widths]
+    assert 2.5 < ahead[0] < 3.5 < min(ahead[1:])
+    for width in widths:
+        assert kl[f"AWQ clip, {width}"][0] == min(kl[f"{m}, {width}"][0] for m in ("RTN", "GPTQ", "AWQ", "AWQ clip"))
+    smooth, token = kl["SmoothQuant"][0], kl["W8A8 per token"][0]
+    assert smooth / token == pytest.approx(0.5, abs=0.05)
+    assert _standard_errors_apart(kl["LLM.int8()"], kl["SmoothQuant"]) > 3
+    assert 1 - kl["W8A8 per token, down_proj in float"][0] / token == pytest.approx(0.25, abs=0.05)
+    assert kl["SmoothQuant per tensor"][0] > 20 * smooth and kl["RTN, 8 bits"][0] < 0.15 * token
+
+
+def _standard_errors_apart(worse, better):
+    return (worse[0] - better[0]) / np.hypot(worse[1], better[1])
