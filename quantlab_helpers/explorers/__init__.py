@@ -3,6 +3,8 @@
 from .base import Control, Explorer
 from .buckets import buckets
 from .formats import formats
+from .gptq_columns import gptq_columns
+from .gptq_settings import gptq_settings
 from .granularity import granularity
 from .language_model import language_model
 from .layer_output import layer_output
@@ -14,6 +16,8 @@ __all__ = [
     "Explorer",
     "buckets",
     "formats",
+    "gptq_columns",
+    "gptq_settings",
     "granularity",
     "language_model",
     "layer_output",

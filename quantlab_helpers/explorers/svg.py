@@ -82,16 +82,13 @@ class Chart:
 
     def image(self, label: str) -> str:
         """The picture as one `<svg>` element; `label` says in words what is drawn, not the numbers."""
-        label = html.escape(label, quote=True)
+        return _svg(self.width, self.height, label, self._drawn())
+
+    def _drawn(self) -> str:
         width, height = self.width - _LEFT - _RIGHT, self.height - _TOP - _BOTTOM
         # The marks stand in an inner picture of the size of the plot, which cuts off what lies outside.
         place = f'x="{_LEFT}" y="{_TOP}" width="{width}" height="{height}" viewBox="{_LEFT} {_TOP} {width} {height}"'
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" role="img" '
-            f'aria-label="{label}" width="{self.width}" style="max-width:100%;height:auto;{_FONT}">'
-            f'<rect width="100%" height="100%" fill="{style.PAPER}"/>'
-            f'<svg {place} overflow="hidden">{"".join(self._marks)}</svg>{"".join(self._front)}</svg>'
-        )
+        return f'<svg {place} overflow="hidden">{"".join(self._marks)}</svg>{"".join(self._front)}'
 
     def _x(self, x):
         low, high = self._x_range
@@ -115,6 +112,20 @@ class Chart:
         self._front.append(f'<text x="{middle:.1f}" y="{self.height - 8}" {_LABEL}>{html.escape(x_label)}</text>')
         turned = f'transform="translate(14 {(_TOP + bottom) / 2:.1f}) rotate(-90)"'
         self._front.append(f"<text {turned} {_LABEL}>{html.escape(y_label)}</text>")
+
+
+def stacked(upper: Chart, lower: Chart, label: str) -> str:
+    """Two charts of one width, one above the other, as one `<svg>` element."""
+    below = f'<g transform="translate(0 {upper.height})">{lower._drawn()}</g>'
+    return _svg(upper.width, upper.height + lower.height, label, upper._drawn() + below)
+
+
+def _svg(width: int, height: int, label: str, drawn: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{html.escape(label, quote=True)}" width="{width}" style="max-width:100%;height:auto;{_FONT}">'
+        f'<rect width="100%" height="100%" fill="{style.PAPER}"/>{drawn}</svg>'
+    )
 
 
 _LABEL = f'text-anchor="middle" font-size="12" fill="{style.INK}"'
