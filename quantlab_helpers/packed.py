@@ -6,8 +6,8 @@ byte, so that what a model needs can be read off its arrays: `nbytes` adds them 
     real = scale * (code - zero_point)      integers
     real = scale * value_of(code)           other number formats: FP8, FP4, NF4, BF16, ...
 
-MXFP4 is that of the OCP Microscaling Formats (MX) Specification 1.0: FP4 in groups of 32 with a power of two for a
-scale, whose exponent is floor(log2(absmax)) - 2.
+The MX formats are those of the OCP Microscaling Formats (MX) Specification 1.0: FP8, FP6 or FP4 in groups of 32 with a
+power of two for a scale, whose exponent is floor(log2(absmax)) less that of the format's largest value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from .packing import pack, unpack
 from .validation import LARGEST, float32_array, one_of
 
 # Formats that a matrix can be held in. Integers are quantized by `quantize`, which has more options.
-PACKED_FORMATS = ("FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "FP6_E2M3", "FP6_E3M2", "FP4_E2M1", "NF4", "MXFP4")
+PLAIN_FORMATS = ("FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "FP6_E2M3", "FP6_E3M2", "FP4_E2M1", "NF4")
+MX_FORMATS = {f"MX{name}": name for name in ("FP8_E4M3", "FP8_E5M2", "FP6_E2M3", "FP6_E3M2")} | {"MXFP4": "FP4_E2M1"}
+PACKED_FORMATS = (*PLAIN_FORMATS, *MX_FORMATS)
 MX_GROUP = 32
 BLOCK = 1 << 18  # weights restored at a time: 1 MB of float32, which stays in the cache
 
@@ -34,7 +36,7 @@ class PackedTensor:
     """A matrix (out, in) in packed codes. Make one with `pack_integers` or `pack_format`.
 
     data        uint8 (out, bytes of a row): each row's codes packed, so that rows can be restored on their own
-    scale       broadcasts to (out, groups): float32, or float8_e8m0fnu (powers of two) in MXFP4; None for a plain cast
+    scale       broadcasts to (out, groups): float32, or float8_e8m0fnu (powers of two) in MX; None for a plain cast
     zero_point  uint8 or uint16, shaped like scale; None if symmetric
     num_bits    bits of a code
     shape       (out, in)
@@ -117,8 +119,8 @@ def pack_format(weight, format: str, *, per: str = "tensor", group_size: int | N
     """Hold a matrix (out, in) in a number format of PACKED_FORMATS.
 
     FP16 and BF16 are plain casts. In the others the largest magnitude of the tensor, channel or group lands on the
-    format's largest value; `per` and `group_size` are those of `quantize`. MXFP4 has groups of 32 and scales that are
-    powers of two, whatever `per`. Raises what `quantize` raises.
+    format's largest value; `per` and `group_size` are those of `quantize`. The MX formats have groups of 32 and scales
+    that are powers of two, whatever `per`. Raises what `quantize` raises.
 
     >>> pack_format(np.eye(64), "NF4", per="group", group_size=64).bits_per_weight
     4.5
@@ -127,17 +129,18 @@ def pack_format(weight, format: str, *, per: str = "tensor", group_size: int | N
     if weight.ndim != 2:
         raise ValueError(f"weight must have 2 axes, (out, in), but its shape is {weight.shape}")
     one_of(format, "format", PACKED_FORMATS)
-    number_format = FORMATS["FP4_E2M1" if format == "MXFP4" else format]
+    number_format = FORMATS[MX_FORMATS.get(format, format)]
     if number_format.bits == 16:
         codes = cast(weight, number_format).astype(number_format.dtype).view(np.uint16)
         return PackedTensor(_pack_rows(codes, 16), None, None, 16, weight.shape, format)
-    if format == "MXFP4":
+    if format in MX_FORMATS:
         per, group_size = "group", MX_GROUP
     # At 2 bits qmax is 1, so that the scale is the largest magnitude itself (1 where all are zero).
     absmax, _ = choose_qparams(weight, 2, per=per, group_size=group_size)
-    if format == "MXFP4":
-        _, exponent = np.frexp(absmax)  # absmax = mantissa * 2**exponent, with a mantissa from 0.5 up to 1
-        scale = np.ldexp(np.float32(1), np.maximum(exponent - 3, -126)).astype(ml_dtypes.float8_e8m0fnu)
+    if format in MX_FORMATS:
+        # Of x = mantissa * 2**exponent, with a mantissa from 0.5 up to 1.
+        exponent = np.frexp(absmax)[1] - np.frexp(number_format.max)[1]
+        scale = np.ldexp(np.float32(1), np.maximum(exponent, -126)).astype(ml_dtypes.float8_e8m0fnu)
     else:
         scale = absmax / np.float32(number_format.max)
     scale = np.atleast_2d(scale)
@@ -156,7 +159,7 @@ def _codes(values: np.ndarray, number_format) -> np.ndarray:
 @lru_cache
 def _values(format: str) -> np.ndarray:
     """The value of each code of a format, which may be a NaN where no finite value has that code."""
-    number_format = FORMATS["FP4_E2M1" if format == "MXFP4" else format]
+    number_format = FORMATS[MX_FORMATS.get(format, format)]
     if number_format.levels:
         return np.array(number_format.levels, np.float32)
     codes = np.arange(2**number_format.bits, dtype=np.uint16 if number_format.bits == 16 else np.uint8)

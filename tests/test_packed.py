@@ -9,10 +9,10 @@ import pytest
 
 import quantlab_helpers as ql
 from quantlab_helpers import packed
-from quantlab_helpers.packed import PACKED_FORMATS, pack_format, pack_integers
+from quantlab_helpers.packed import MX_FORMATS, PACKED_FORMATS, pack_format, pack_integers
 
 CASTS = ("FP16", "BF16")
-SCALED = tuple(name for name in PACKED_FORMATS if name not in (*CASTS, "MXFP4"))
+SCALED = tuple(name for name in PACKED_FORMATS if name not in (*CASTS, *MX_FORMATS))
 LARGEST = np.finfo(np.float32).max
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -207,7 +207,15 @@ def test_zeros_stay_zeros(format):
 
 @pytest.mark.parametrize(
     ("format", "bits"),
-    [("FP16", 16), ("FP8_E4M3", 8.5), ("FP6_E2M3", 6.5), ("FP4_E2M1", 4.5), ("NF4", 4.5), ("MXFP4", 4.25)],
+    [
+        ("FP16", 16),
+        ("FP8_E4M3", 8.5),
+        ("FP6_E2M3", 6.5),
+        ("FP4_E2M1", 4.5),
+        ("NF4", 4.5),
+        ("MXFP8_E5M2", 8.25),
+        ("MXFP4", 4.25),
+    ],
 )
 def test_bits_per_weight(format, bits):
     assert pack_format(normal(8, 128), format, per="group", group_size=64).bits_per_weight == bits
@@ -215,18 +223,26 @@ def test_bits_per_weight(format, bits):
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(Path(__file__).parent / "golden" / "torchao_mxfp4.npz") as data:
+    with np.load(Path(__file__).parent / "golden" / "torchao_mx.npz") as data:
         return dict(data)
 
 
-def test_mxfp4_is_torchaos(golden):
-    matrix = pack_format(golden["X"], "MXFP4")
-    np.testing.assert_array_equal(matrix.data, golden["data"])
-    np.testing.assert_array_equal(matrix.dequantize(), golden["dequantized"])
-    # Where all values are 0 any scale will do: ours is 2**-2, torchao's the smallest that there is.
+@pytest.mark.parametrize("format", MX_FORMATS)
+def test_mx_is_torchaos(golden, format):
+    matrix = pack_format(golden["X"], format)
+    expected = golden[f"{format}_scale_e8m0"]
+    # Where all values are 0 any scale will do: ours is that of 1, torchao's the smallest that there is. Otherwise it
+    # never divides by less than 2**-126, as we do, but may write 2**-127 down, and then reads back half of each value.
     all_zero = golden["X"].reshape(-1, 4, 32).any(axis=2) == 0
-    np.testing.assert_array_equal(matrix.scale.view(np.uint8)[~all_zero], golden["scale_e8m0"][~all_zero])
-    assert all_zero.sum() == 4
+    halved = ~all_zero & (expected == 0)
+    np.testing.assert_array_equal(matrix.scale.view(np.uint8)[~all_zero], np.maximum(expected, 1)[~all_zero])
+    values = golden[f"{format}_dequantized"].reshape(-1, 4, 32) * np.where(halved, 2, 1)[..., None]
+    np.testing.assert_array_equal(matrix.dequantize(), values.reshape(-1, 128).astype(np.float32))
+    assert all_zero.sum() == 4 and halved.sum() == format.startswith("MXFP8")
+
+
+def test_mxfp4_packs_as_torchao_does(golden):
+    np.testing.assert_array_equal(pack_format(golden["X"], "MXFP4").data, golden["MXFP4_data"])
 
 
 def test_mxfp4_has_no_scale_below_the_smallest_normal_float32():
@@ -272,7 +288,7 @@ def test_float64_is_taken_as_float32(format):
     )
 
 
-@pytest.mark.parametrize("format", [*SCALED, "MXFP4"])
+@pytest.mark.parametrize("format", [*SCALED, *MX_FORMATS])
 @pytest.mark.parametrize("power", [-80, 100])
 def test_a_power_of_two_changes_the_scale_only(format, power):
     weight = normal(4, 64)

@@ -41,21 +41,25 @@ def variants(name: str, model) -> dict[str, dict]:
     """Every variant: a label, and the options of `quantize_model`. "calibration" is a name of `texts`."""
     size = GROUP_SIZE[name]
     found = {}
-    for bits, note in ((4, "4 bits"), (3, f"3 bits in groups of {size}")):
-        width = {"num_bits": bits, **({"group_size": size} if bits == 3 else {})}
-        in_groups = {"per": "group"} if bits == 3 else {}
+    for bits, group_size in ((4, None), (4, size), (3, size)):
+        note = f"{bits} bits" + (f" in groups of {size}" if group_size else "")
+        width = {"num_bits": bits, "group_size": group_size}
+        fitted = {**width, "calibration": "usual"}
         found |= {
-            f"RTN, {note}": {"method": "rtn", "symmetric": False, **width, **in_groups},
-            f"GPTQ, {note}": {"method": "gptq", "calibration": "usual", **width},
-            f"GPTQ act-order, {note}": {"method": "gptq", "act_order": True, "calibration": "usual", **width},
-            f"AWQ, {note}": {"method": "awq", "calibration": "usual", **width},
-            f"AWQ clip, {note}": {"method": "awq", "clip": True, "calibration": "usual", **width},
+            f"RTN, {note}": {"method": "rtn", "symmetric": False, "per": "group" if group_size else "channel", **width},
+            f"GPTQ, {note}": {"method": "gptq", **fitted},
+            f"GPTQ act-order, {note}": {"method": "gptq", "act_order": True, **fitted},
+            f"AWQ, {note}": {"method": "awq", **fitted},
+            f"AWQ clip, {note}": {"method": "awq", "clip": True, **fitted},
         }
+    other = "prose" if name == "tinytales" else "tales"
     per_tensor = {"per": "tensor", "activations_per": "tensor"}
     but_down = [name for name in model.linears if not name.endswith("down_proj")]
     return found | {
         "GPTQ, 4 bits, calibrated on 512 tokens": {"method": "gptq", "num_bits": 4, "calibration": "little"},
-        "GPTQ, 4 bits, calibrated on the other text": {"method": "gptq", "num_bits": 4, "calibration": "other"},
+        f"GPTQ, 4 bits, calibrated on {other}": {"method": "gptq", "num_bits": 4, "calibration": "other"},
+        "FP16": {"method": "rtn", "format": "FP16"},
+        "BF16": {"method": "rtn", "format": "BF16"},
         "NF4": {"method": "nf4"},
         "NF4, double quantization": {"method": "nf4", "double_quant": True},
         "RTN, 8 bits": {"method": "rtn"},
