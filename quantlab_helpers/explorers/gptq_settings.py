@@ -23,7 +23,7 @@ _PARTS = (32, 8, 1)  # calibrate on one part in so many of the tokens
 
 @dataclass(frozen=True)
 class Settings:
-    """GPTQ with some settings: relative errors of the layer's output, on the inputs that it was fitted to and on others."""
+    """GPTQ with some settings: relative errors of the output, on the inputs that it was fitted to and on others."""
 
     damping: float
     scales: str
