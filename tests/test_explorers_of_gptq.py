@@ -167,6 +167,8 @@ def test_what_the_notebook_says_to_notice_about_the_columns(shown):
 
     (gptq, nearest), (gptq_first, nearest_first) = errors("left to right"), errors("largest first")
     assert np.diff(nearest).argmax() == 24  # from 24 columns done to 25
+    size = np.linalg.norm(ql.layer_inputs().calibration, axis=0)  # of each input
+    assert np.sort(np.argsort(-size)[:48])[24] == size.argmax()
     assert f"at the 25th, round to nearest jumps from {nearest[24]} to {nearest[25]} %" in noticed
     assert f"GPTQ goes from {gptq[24]} to {gptq[25]} %" in noticed
     before, after = (columns.compute(num_done=done, num_bits=3, order="left to right") for done in (24, 25))

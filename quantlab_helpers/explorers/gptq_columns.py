@@ -82,7 +82,7 @@ def gptq_columns(weight, inputs, heldout) -> Explorer:
     return Explorer(
         title=f"GPTQ, column by column ({num_columns} columns, one row shown)",
         controls=(
-            Control("num_done", "columns done", tuple(range(num_columns + 1)), 0),
+            Control("num_done", "columns done", tuple(range(num_columns + 1)), num_columns // 2),
             Control("order", "order", _ORDERS, _ORDERS[0]),
             Control("num_bits", "bits", (3, 4), 3),
         ),

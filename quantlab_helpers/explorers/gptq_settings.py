@@ -52,8 +52,8 @@ def gptq_settings(weight, calibration, heldout, *, num_bits: int = 4) -> Explore
     tokens = tuple(dict.fromkeys(max(1, len(calibration) // part) for part in _PARTS))
 
     def output_error(restored, x):
-        y = linear_forward(x, weight)
-        return float(np.linalg.norm(linear_forward(x, restored) - y) / (np.linalg.norm(y) or 1.0))
+        y, y_q = (linear_forward(x, w).astype(np.float64) for w in (weight, restored))  # wide enough for squares
+        return float(np.linalg.norm(y_q - y) / (np.linalg.norm(y) or 1.0))
 
     @cache
     def along_damping(scales, num_tokens):
