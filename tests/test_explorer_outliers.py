@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 
+import course
 import numpy as np
 import pytest
 
@@ -107,3 +108,21 @@ def test_layers_of_the_learners_own(weight, x):
 def test_refuses_what_is_no_layer(weight, x, named):
     with pytest.raises((ValueError, TypeError), match=named):
         outliers(weight, x)
+
+
+def test_what_the_notebook_says_to_notice():
+    (explorer,) = course.explorers_in(NOTEBOOK)
+    noticed = next(cell.source for cell in course.read(NOTEBOOK).cells if cell.source.startswith("**What to notice.**"))
+    at = {(f, t): explorer.compute(factor=f, threshold=t) for f in (1 / 2, 1, 2, 16) for t in ("none", 6)}
+    off = {where: [f"{100 * error:.1f} %" for error in result.errors] for where, result in at.items()}
+    for factor in (1, 16):
+        without, split = at[factor, "none"], off[factor, 6][1]
+        assert f"At {without.outlier:.3g}" in noticed or f"at {without.outlier:.3g}" in noticed
+        assert f"have {without.levels[0]} codes and" in noticed and f"off by {off[factor, 'none'][0]}" in noticed
+        assert at[factor, 6].levels[1] == 255 and split in noticed
+    below, above = at[1 / 2, 6], at[2, 6]
+    assert below.outlier < 6 and not below.in_float.any() and below.errors[1] > above.errors[1]
+    words = (
+        f"An outlier of {below.outlier:.3g}, just *below* the threshold, costs more ({off[1 / 2, 6][1]}) than one of "
+    )
+    assert words + f"{above.outlier:.3g} above it ({off[2, 6][1]})" in noticed

@@ -105,7 +105,8 @@ def _median_error(y, y_q) -> float:
 
 
 def _draw(result: Split) -> str:
-    reach = 1.1 * (float(np.abs(result.ordinary).max(initial=0)) or 1.0)
+    ends = [step * (levels // 2) for step, levels in zip(result.steps, result.levels, strict=True)]
+    reach = 1.1 * (max(float(np.abs(result.ordinary).max(initial=0)), *ends) or 1.0)
     histogram, edges = np.histogram(result.ordinary, bins=60, range=(-reach, reach))
     top = 1.15 * (histogram.max() or 1)
     heights = np.where(histogram, np.maximum(histogram, 0.03 * top), 0)  # a single value is to be seen, too
@@ -114,9 +115,10 @@ def _draw(result: Split) -> str:
     chart.bars((edges[:-1] + edges[1:]) / 2, heights, edges[1] - edges[0], style.ORIGINAL, opacity=0.5)
     chart.line([-reach, reach], [0, 0], style.INK, width=1)
     count = int(result.in_float.sum())
+    taken_out = f"{count} outlier column{'s' * (count != 1)} taken out" if count else "no column taken out"
     for name, colour, high, step, levels in (
         ("int8, all columns", style.ERROR, -0.22 * top, result.steps[0], result.levels[0]),
-        (f"int8, {count} outlier columns taken out", style.QUANTIZED, -0.77 * top, result.steps[1], result.levels[1]),
+        (f"int8, {taken_out}", style.QUANTIZED, -0.77 * top, result.steps[1], result.levels[1]),
     ):
         ticks = step * np.arange(-(levels // 2), levels // 2 + 1)
         chart.segments(ticks, np.full(levels, high), ticks, np.full(levels, high - 0.25 * top), colour)
