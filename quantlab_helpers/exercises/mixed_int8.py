@@ -136,6 +136,12 @@ def _rows(x, w_codes, w_scale, threshold):
     return y
 
 
+def _not_transposed(x, w_codes, w_scale, threshold):
+    ordinary = np.where((np.abs(x) >= threshold).any(axis=0), 0, x)
+    codes = np.round(ordinary / np.abs(ordinary).max(axis=1, keepdims=True) * 127).astype(np.int32)
+    return codes @ w_codes.astype(np.int32)
+
+
 def _bitsandbytes(x, ordinary, threshold):
     return np.abs(np.where(np.abs(x) >= threshold, 0, x)).max(axis=1, keepdims=True)
 
@@ -295,6 +301,20 @@ EXERCISE = Exercise(
             "forgot w_scale in the int8 product",
             (_variant(rescale=lambda y, scale, w_scale: y * scale),),
             "Your int8 product still counts in steps of the weights: multiply by `w_scale.T`, (1, out).",
+        ),
+        WrongAnswer(
+            "w_scale along the tokens",
+            (
+                _variant(rescale=lambda y, scale, w_scale: y * scale * w_scale),
+                _variant(rescale=lambda y, scale, w_scale: y * (scale * w_scale)),
+            ),
+            "`w_scale` has the shape (out, 1), so it scales rows, but the rows of the product are tokens. Turn it: "
+            "`w_scale.T` is (1, out).",
+        ),
+        WrongAnswer(
+            "forgot to transpose the weights",
+            (_not_transposed,),
+            "The weights are (out, in), and the sum runs over the inputs, the last axis of both: use `w_codes.T`.",
         ),
         WrongAnswer(
             "codes for weights in the float product",

@@ -1,5 +1,7 @@
 """Exercise: the levels of NF4, and of the same with other numbers of bits, from a bell (notebook 07)."""
 
+from statistics import NormalDist
+
 import numpy as np
 
 from .base import Exercise, WrongAnswer
@@ -27,8 +29,6 @@ def cases(rng):
 
 
 def _quantile(shares):
-    from statistics import NormalDist
-
     return np.array([NormalDist().inv_cdf(p) for p in np.ravel(shares)]).reshape(np.shape(shares))
 
 
@@ -168,6 +168,11 @@ EXERCISE = Exercise(
             "Your shares stop before `end`. The last one of each side is `end` itself.",
         ),
         WrongAnswer(
+            "many shares at a time",
+            (_variant(level=NormalDist().inv_cdf),),
+            "`inv_cdf` takes one share at a time, not an array: `np.array([quantile(p) for p in shares])`.",
+        ),
+        WrongAnswer(
             "shares up to 1",
             (
                 lambda num_bits, end: normal_levels(num_bits, 1),
@@ -196,7 +201,7 @@ EXERCISE = Exercise(
         ),
         WrongAnswer(
             "the distribution function, not its inverse",
-            (_variant(level=lambda shares: np.array([_cdf(p) for p in shares])),),
+            (_variant(level=lambda shares: np.array([NormalDist().cdf(p) for p in shares])),),
             "`cdf` gives the share below a value. You have shares and want values: `inv_cdf`.",
         ),
         WrongAnswer(
@@ -234,9 +239,3 @@ EXERCISE = Exercise(
         ),
     ),
 )
-
-
-def _cdf(x):
-    from statistics import NormalDist
-
-    return NormalDist().cdf(x)
