@@ -60,16 +60,16 @@ def curves(x, named_ys: dict, *, x_label: str, y_label: str, log_y=False, marker
 
 
 def size_and_perplexity(named_points: dict) -> None:
-    """A line for each entry of `named_points` (label -> pairs of kB and perplexity), both axes logarithmic."""
+    """A line for each entry of `named_points` (label -> pairs of kB and perplexity), up to 1.3 times the lowest."""
+    lowest = min(perplexity for points in named_points.values() for _, perplexity in points)
     with _drawing() as axes:
         for (label, points), colour, marker in zip(named_points.items(), style.SERIES, style.MARKERS, strict=False):
-            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=label)
-        axes.set(xlabel="kB held", ylabel="perplexity", xscale="log", yscale="log")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_locator(NullLocator())
-        axes.legend()
+            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=5, label=label)
+        axes.set(xlabel="kB held", ylabel="perplexity", xscale="log", ylim=(0.97 * lowest, 1.3 * lowest))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.legend(title="(ruined models lie above)")
 
 
 def decision_regions(axis, named_scores: dict, points, labels) -> None:

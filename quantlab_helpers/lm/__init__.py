@@ -17,6 +17,7 @@ from .evaluate import (
     perplexity,
     recall_accuracy,
 )
+from .export import export_gguf
 from .measured import methods_measured, smollm2_measured
 from .model import LINEARS, KVCache, LanguageModel, LlamaConfig
 from .quantize import matching, quantize_model, sensitivity
@@ -39,6 +40,7 @@ __all__ = [
     "calibration_tales",
     "calibration_text",
     "evaluation_text",
+    "export_gguf",
     "fetch",
     "heldout_tales",
     "is_available",

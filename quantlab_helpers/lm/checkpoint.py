@@ -249,6 +249,11 @@ def _gguf_config(file: GgufFile, read_rope_factors: Callable[[], np.ndarray] | N
     )
 
 
+def gguf_names(model: LanguageModel) -> dict[str, str]:
+    """Return the name in GGUF files of each matrix and norm of a model."""
+    return _stored_names(model.config, _GGUF_NAMES, has_head="head" in model.weights)
+
+
 # What both have in common
 
 

@@ -26,7 +26,8 @@ _LLAMA3_WORDS = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _PRE = ("smollm", "gpt-2", "llama-bpe", "qwen2")
-_CONTROL, _USER_DEFINED = 3, 4  # the types in tokenizer.ggml.token_type that are found in text before it is cut
+# The types in tokenizer.ggml.token_type; control and user-defined tokens are found in text before it is cut.
+_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 
 
 class Tokenizer:
@@ -150,6 +151,36 @@ class Tokenizer:
         wants_bos = metadata.get("tokenizer.ggml.add_bos_token", pre == "llama-bpe")
         stop_tokens = [token for kind, token in ids.items() if kind != "bos" and token is not None]
         return cls(tokenizer, ids["bos"] if wants_bos else None, stop_tokens, byte_level=True)
+
+    def gguf_metadata(self, vocab_size: int) -> dict:
+        """Return what a GGUF file says of this tokenizer, for a model with so many tokens: the inverse of `from_gguf`.
+
+        That is "pre", "tokens", "token_type", "merges", "add_bos_token", "bos_token_id" and "eos_token_id". Raises
+        ValueError for a tokenizer that cuts text into words in a way that GGUF has no name for here.
+        """
+        described = json.loads(self._tokenizer.to_str())
+        cut = described["pre_tokenizer"]
+        pre = next((name for name in _PRE if json.loads(_described(_pre_tokenizer(name))) == cut), None)
+        if pre is None or described["model"]["type"] != "BPE":
+            raise ValueError(f"the tokenizer must cut text as one of {', '.join(_PRE)} does, not by {cut}")
+        words = {token: word for word, token in self._tokenizer.get_vocab().items()}
+        special = {word["id"]: _CONTROL if word["special"] else _USER_DEFINED for word in described["added_tokens"]}
+        special |= dict.fromkeys(range(len(words), vocab_size), _UNUSED)
+        merges = described["model"]["merges"]
+        return {
+            "pre": pre,
+            "tokens": [words.get(token, f"[unused {token}]") for token in range(vocab_size)],
+            "token_type": [special.get(token, _NORMAL) for token in range(vocab_size)],
+            "merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in merges],
+            "add_bos_token": self.bos is not None,
+            "bos_token_id": self.bos,
+            "eos_token_id": min(self.stop_tokens, default=None),
+        }
+
+
+def _described(pre_tokenizer) -> str:
+    """The JSON of a pre-tokenizer, as it stands in a tokenizer.json."""
+    return pre_tokenizer.__getstate__().decode()
 
 
 def read_json(path: Path) -> dict:
