@@ -7,6 +7,7 @@ from .granularity import granularity
 from .language_model import language_model
 from .layer_output import layer_output
 from .number_line import number_line
+from .outliers import outliers
 from .storage import storage
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "language_model",
     "layer_output",
     "number_line",
+    "outliers",
     "storage",
 ]
