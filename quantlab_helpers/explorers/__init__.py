@@ -9,6 +9,7 @@ from .granularity import granularity
 from .language_model import language_model
 from .layer_output import layer_output
 from .number_line import number_line
+from .outliers import outliers
 from .storage import storage
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "language_model",
     "layer_output",
     "number_line",
+    "outliers",
     "storage",
 ]
