@@ -5,6 +5,7 @@ Every figure is drawn from arrays that the notebook computed; no figure computes
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
@@ -188,3 +189,29 @@ def llama(config, num_parameters: dict) -> None:
         axes.text(-0.75, -2.5, words, ha="right", va="center")
         axes.set(xlim=(-2.6, 3.6), ylim=(1 - len(stations) - 0.5, 0.5))
         axes.axis("off")
+
+
+def loss_surface(hessian, weight, named_points: dict, path) -> None:
+    """What two weights near `weight` cost in squared output error: contours, dark where it is small.
+
+    hessian       (2, 2): the cost is d @ hessian @ d / 2, for d away from weight. Weights that can be represented are
+                  whole numbers
+    named_points  label -> (2,), each with its own marker
+    path          (count, 2) points that arrows join, one after the other
+    """
+    path, steps = np.asarray(path, dtype=float), np.arange(-0.5, 1.51, 0.02)
+    first, second = (np.floor(value) + steps for value in weight)
+    d = np.stack(np.meshgrid(first - weight[0], second - weight[1]), axis=-1)
+    cost = np.einsum("...i,ij,...j->...", d, hessian, d) / 2
+    with _drawing(look={"axes.grid": False}, figsize=(6.4, 4)) as axes:
+        axes.contour(first, second, cost, levels=cost.max() * np.linspace(0.1, 1, 9) ** 2, cmap="Blues_r")
+        corners = np.stack(np.meshgrid(*np.floor(weight)[:, None] + [0, 1]), axis=-1).reshape(-1, 2)
+        axes.plot(*corners.T, "+", color=style.INK, markersize=14, label="representable")
+        for start, end in itertools.pairwise(path):
+            arrow = {"arrowstyle": "->", "color": style.INK, "shrinkA": 6, "shrinkB": 6}
+            axes.annotate("", end, start, arrowprops=arrow)
+        for (label, point), marker, colour in zip(named_points.items(), style.MARKERS, style.SERIES, strict=False):
+            axes.plot(*point, marker, color=colour, markersize=9, linestyle="", label=label)
+        axes.set(xlabel="first weight", ylabel="second weight", aspect="equal")
+        axes.set(xticks=corners[:2, 0], yticks=corners[::2, 1])
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -119,3 +119,20 @@ def test_llama_names_its_stations_and_their_sizes(drawn):
         assert station in words
     for size in ("1,000 x 64 = 64,000", "36,864", "55,296", "3 layers"):
         assert any(size in text for text in words), size
+
+
+def test_loss_surface_shows_the_grid_the_points_and_where_the_cost_is_small(drawn):
+    hessian, weight = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([0.4, -1.3])
+    plots.loss_surface(hessian, weight, {"float": weight, "nearest": (0, -1)}, path=[weight, (0, -1.3), (0, -1)])
+    axes = drawn[0]
+    grid, first, second = axes.lines
+    assert {tuple(point) for point in grid.get_xydata()} == {(0, -2), (1, -2), (0, -1), (1, -1)}
+    np.testing.assert_allclose(np.squeeze(first.get_xydata()), weight)
+    np.testing.assert_allclose(np.squeeze(second.get_xydata()), (0, -1))
+    assert _legend(axes) == ["representable", "float", "nearest"]
+    assert len(axes.texts) == 2  # arrows
+    contours = next(c for c in axes.collections if len(c.get_paths()) > 1)
+    for level, path in zip(contours.levels, contours.get_paths(), strict=True):
+        d = path.vertices - weight
+        np.testing.assert_allclose(np.einsum("ni,ij,nj->n", d, hessian, d) / 2, level, atol=0.01)
+    assert sum(contours.cmap(contours.norm(contours.levels[0]))[:3]) < 1.5  # dark where the cost is small

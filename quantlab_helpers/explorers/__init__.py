@@ -4,10 +4,13 @@ from .awq import awq
 from .base import Control, Explorer
 from .buckets import buckets
 from .formats import formats
+from .gptq_columns import gptq_columns
+from .gptq_settings import gptq_settings
 from .granularity import granularity
 from .language_model import language_model
 from .layer_output import layer_output
 from .number_line import number_line
+from .outliers import outliers
 from .smoothquant import smoothquant
 from .storage import storage
 
@@ -17,10 +20,13 @@ __all__ = [
     "awq",
     "buckets",
     "formats",
+    "gptq_columns",
+    "gptq_settings",
     "granularity",
     "language_model",
     "layer_output",
     "number_line",
+    "outliers",
     "smoothquant",
     "storage",
 ]

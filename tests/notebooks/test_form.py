@@ -1,6 +1,7 @@
 """What every notebook of the course has in common: its anatomy and the outputs that the repository keeps."""
 
 import re
+from urllib.parse import unquote
 
 import course
 import pytest
@@ -61,6 +62,14 @@ def test_links_and_images_lead_to_files_that_are_there(page):
     for target in re.findall(r"\]\(([^)#\s]+)", _pages()[page]):
         if not target.startswith("https://"):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: page.stem)
+def test_links_into_a_notebook_lead_to_a_heading(page):
+    """JupyterLab names a heading by its text with dashes for spaces."""
+    for name, anchor in re.findall(r"\]\((?:notebooks/)?(\w+)\.ipynb#([^)\s]+)\)", _pages()[page]):
+        headings = re.findall(r"^#+ (.+)$", _prose(name), re.MULTILINE)
+        assert unquote(anchor) in [heading.replace(" ", "-") for heading in headings], f"{name}: {anchor}"
 
 
 def test_files_that_the_readme_names_are_there():
