@@ -29,7 +29,7 @@ def texts(name: str, model) -> tuple[str, dict[str, np.ndarray]]:
     is_tinytales = name == "tinytales"
     usual, other = (tales, prose) if is_tinytales else (prose, tales)
     calibration = {"usual": windows(model, usual), "other": windows(model, other)}
-    calibration["little"] = calibration["usual"][:1]
+    calibration |= {"little": calibration["usual"][:1], "short": calibration["usual"].reshape(-1, WINDOW // 4)}
     return ql.lm.joined(ql.lm.heldout_tales()) if is_tinytales else ql.lm.evaluation_text(), calibration
 
 
@@ -57,6 +57,7 @@ def variants(name: str, model) -> dict[str, dict]:
     but_down = [name for name in model.linears if not name.endswith("down_proj")]
     return found | {
         "GPTQ, 4 bits, calibrated on 512 tokens": {"method": "gptq", "num_bits": 4, "calibration": "little"},
+        "GPTQ, 4 bits, calibrated in windows of 128": {"method": "gptq", "num_bits": 4, "calibration": "short"},
         f"GPTQ, 4 bits, calibrated on {other}": {"method": "gptq", "num_bits": 4, "calibration": "other"},
         "FP16": {"method": "rtn", "format": "FP16"},
         "BF16": {"method": "rtn", "format": "BF16"},
