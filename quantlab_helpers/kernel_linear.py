@@ -13,10 +13,10 @@ import numpy as np
 from .affine import quantize
 from .kernels import (
     Int4Blocks,
-    int4_int8_matvec,
-    int4_matvec,
-    int8_int8_matvec,
-    int8_matvec,
+    int4_int8_product,
+    int4_product,
+    int8_int8_product,
+    int8_product,
     quantize_vector,
     row_pieces,
 )
@@ -113,21 +113,22 @@ class KernelLinear:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the output, float32 (..., out), for float32 x (..., in)."""
-        columns = self.shape[1]
+        rows, columns = self.shape
         if x.shape[-1:] != (columns,):
             raise ValueError(f"x must have {columns} values along its last axis, but its shape is {x.shape}")
         tokens = np.ascontiguousarray(x, np.float32).reshape(-1, columns)
-        y = self._one(tokens[0])[None] if len(tokens) == 1 else self._many(tokens)
-        return y.reshape(*x.shape[:-1], self.shape[0])
+        y = self.product(tokens[0]) if len(tokens) == 1 else self._many(tokens)
+        return y.reshape(*x.shape[:-1], rows)
 
-    def _one(self, x: np.ndarray) -> np.ndarray:
+    def product(self, x: np.ndarray) -> np.ndarray:
+        """Return the output (out,) for one token (in,), which must be float32 and contiguous: it is not checked."""
         matrix = self.matrix
         if self.quantizes_inputs:
             codes, scale = quantize_vector(x)
             if isinstance(matrix, Int8Rows):
-                return int8_int8_matvec(matrix.codes, matrix.scale, codes, scale)
-            return int4_int8_matvec(matrix, codes, scale)
-        return int8_matvec(matrix.codes, matrix.scale, x) if isinstance(matrix, Int8Rows) else int4_matvec(matrix, x)
+                return int8_int8_product(matrix.codes, matrix.scale, codes, scale)
+            return int4_int8_product(matrix, codes, scale)
+        return int8_product(matrix.codes, matrix.scale, x) if isinstance(matrix, Int8Rows) else int4_product(matrix, x)
 
     def _many(self, x: np.ndarray) -> np.ndarray:
         if self.quantizes_inputs:

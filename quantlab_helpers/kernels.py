@@ -132,11 +132,7 @@ def int8_matvec(codes, scale, x) -> np.ndarray:
     """
     _check_int8(codes, scale)
     _check("x", x, np.float32, codes.shape[1:])
-    if (loops := compiled_loops()) is None:
-        return scale * np.concatenate([codes[rows].astype(np.float32) @ x for rows in row_pieces(codes.shape)])
-    y = np.empty(len(codes), np.float32)
-    _fitting(loops.int8, codes)(codes, scale, x, y)
-    return y
+    return int8_product(codes, scale, x)
 
 
 def int8_int8_matvec(codes, scale, x_codes, x_scale) -> np.ndarray:
@@ -147,40 +143,23 @@ def int8_int8_matvec(codes, scale, x_codes, x_scale) -> np.ndarray:
     """
     _check_int8(codes, scale)
     _check("x_codes", x_codes, np.int8, codes.shape[1:])
-    if codes.shape[1] > MAX_TERMS:
-        raise ValueError(f"codes must have at most {MAX_TERMS} columns, not {codes.shape[1]}")
-    x_scale = np.float32(x_scale)
-    if (loops := compiled_loops()) is None:
-        sums = np.concatenate([int8_matmul(x_codes, codes[rows]) for rows in row_pieces(codes.shape)])
-        return sums.astype(np.float32) * scale * x_scale
-    y = np.empty(len(codes), np.float32)
-    _fitting(loops.int8_int8, codes)(codes, scale, x_codes, x_scale, y)
-    return y
+    return int8_int8_product(codes, scale, x_codes, np.float32(x_scale))
 
 
 def int4_matvec(matrix: Int4Blocks, x) -> np.ndarray:
     """Return (scale * (codes - zero_point)) @ x: float32 (out,) for float32 x (in,)."""
     _check("x", x, np.float32, matrix.shape[1:])
-    if (loops := compiled_loops()) is None:
-        return _int4_product(matrix, x)
-    y = np.empty((len(matrix.data), BLOCK_ROWS), np.float32)
-    _fitting(loops.int4, matrix.data)(matrix.data, matrix.scale, matrix.zero_point, x, y)
-    return y.reshape(-1)[: matrix.num_rows]
+    return int4_product(matrix, x)
 
 
 def int4_int8_matvec(matrix: Int4Blocks, x_codes, x_scale) -> np.ndarray:
     """Return the same for activations x_scale * x_codes, with int8 x_codes (in,): integers within each group."""
     _check("x_codes", x_codes, np.int8, matrix.shape[1:])
-    x_scale = np.float32(x_scale)
-    if (loops := compiled_loops()) is None:
-        return _int4_product(matrix, x_codes.astype(np.float32)) * x_scale
-    y = np.empty((len(matrix.data), BLOCK_ROWS), np.float32)
-    _fitting(loops.int4_int8, matrix.data)(matrix.data, matrix.scale, matrix.zero_point, x_codes, x_scale, y)
-    return y.reshape(-1)[: matrix.num_rows]
+    return int4_int8_product(matrix, x_codes, np.float32(x_scale))
 
 
 def quantize_vector(x) -> tuple[np.ndarray, np.float32]:
-    """Return the codes, int8 (in,), and the scale of float32 x (in,): those of `quantize(x, 8)`, without its checks.
+    """Return the codes, int8 (in,), and the scale of float32 x (in,): those of `quantize(x, 8)`.
 
     >>> quantize_vector(np.float32([-1.27, 0.5]))
     (array([-127,   50], dtype=int8), np.float32(0.01))
@@ -193,7 +172,43 @@ def quantize_vector(x) -> tuple[np.ndarray, np.float32]:
     return codes, np.float32(loops.quantize_int8(x, np.float32(SMALLEST_SCALE), codes))
 
 
-def _int4_product(matrix: Int4Blocks, x: np.ndarray) -> np.ndarray:
+# The same products for layers, which call them some hundred times a token with arrays that they know: unchecked.
+
+
+def int8_product(codes, scale, x) -> np.ndarray:
+    if (loops := compiled_loops()) is None:
+        return scale * np.concatenate([codes[rows].astype(np.float32) @ x for rows in row_pieces(codes.shape)])
+    y = np.empty(len(codes), np.float32)
+    _fitting(loops.int8, codes)(codes, scale, x, y)
+    return y
+
+
+def int8_int8_product(codes, scale, x_codes, x_scale) -> np.ndarray:
+    if (loops := compiled_loops()) is None:
+        sums = np.concatenate([int8_matmul(x_codes, codes[rows]) for rows in row_pieces(codes.shape)])
+        return sums.astype(np.float32) * scale * x_scale
+    y = np.empty(len(codes), np.float32)
+    _fitting(loops.int8_int8, codes)(codes, scale, x_codes, x_scale, y)
+    return y
+
+
+def int4_product(matrix: Int4Blocks, x) -> np.ndarray:
+    if (loops := compiled_loops()) is None:
+        return _sums_of_groups(matrix, x)
+    y = np.empty((len(matrix.data), BLOCK_ROWS), np.float32)
+    _fitting(loops.int4, matrix.data)(matrix.data, matrix.scale, matrix.zero_point, x, y)
+    return y.reshape(-1)[: matrix.num_rows]
+
+
+def int4_int8_product(matrix: Int4Blocks, x_codes, x_scale) -> np.ndarray:
+    if (loops := compiled_loops()) is None:
+        return _sums_of_groups(matrix, x_codes.astype(np.float32)) * x_scale
+    y = np.empty((len(matrix.data), BLOCK_ROWS), np.float32)
+    _fitting(loops.int4_int8, matrix.data)(matrix.data, matrix.scale, matrix.zero_point, x_codes, x_scale, y)
+    return y.reshape(-1)[: matrix.num_rows]
+
+
+def _sums_of_groups(matrix: Int4Blocks, x: np.ndarray) -> np.ndarray:
     """Sum each group, of integers where x holds any (which float32 adds without rounding), and scale the sums."""
     y = np.empty(matrix.num_rows, np.float32)
     groups = matrix.scale.shape[1]
@@ -217,6 +232,8 @@ def _fitting(loop, weights: np.ndarray):
 def _check_int8(codes, scale) -> None:
     _check("codes", codes, np.int8, (None, None))
     _check("scale", scale, np.float32, codes.shape[:1])
+    if codes.shape[1] > MAX_TERMS:
+        raise ValueError(f"codes must have at most {MAX_TERMS} columns, so that int32 holds their sums")
 
 
 def _check(name: str, array, dtype, shape: tuple) -> None:

@@ -10,6 +10,7 @@ Each loop exists twice: on one thread, and with the rows shared out among all th
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from numba import njit, prange
 
 from .kernels import BLOCK_ROWS, TILE
 
-_SUMS = {"reassoc", "contract", "nsz"}
+_FASTMATH = {"reassoc", "contract", "nsz"}
 
 
 class Loop(NamedTuple):
@@ -27,18 +28,21 @@ class Loop(NamedTuple):
     on_all_threads: object
 
 
-def _compiled(function, **options):
+def compiled(function, **options):
+    """Return the function as numba compiles it when it is first called."""
     try:
-        return njit(function, cache=True, fastmath=_SUMS, **options)
+        return njit(function, cache=True, fastmath=_FASTMATH, **options)
     except RuntimeError:  # no folder can be written to, neither the package's nor the user's: compile in each process
-        return njit(function, fastmath=_SUMS, **options)
+        return njit(function, fastmath=_FASTMATH, **options)
 
 
 def _loop(function) -> Loop:
-    return Loop(_compiled(function), _compiled(function, parallel=True))
+    twin = FunctionType(function.__code__, function.__globals__)
+    twin.__qualname__ = f"{function.__qualname__}_on_all_threads"  # by which numba tells apart what it keeps on disk
+    return Loop(compiled(function), compiled(twin, parallel=True))
 
 
-@_compiled
+@compiled
 def _dot(row, x):
     total = np.float32(0)
     for i in range(x.size):
@@ -46,7 +50,7 @@ def _dot(row, x):
     return total
 
 
-@_compiled
+@compiled
 def _int_dot(row, x):
     total = np.int32(0)
     for i in range(x.size):
@@ -75,11 +79,29 @@ def int8_int8(codes, scale, x, x_scale, y):
         y[r] = np.float32(_int_dot(codes[r], x)) * scale[r] * x_scale
 
 
+@compiled
+def _sums(tiles):
+    sums = np.zeros(len(tiles), np.float32)
+    for tile in range(len(tiles)):
+        for i in range(TILE):
+            sums[tile] += tiles[tile, i]
+    return sums
+
+
+@compiled
+def _int_sums(tiles):
+    sums = np.zeros(len(tiles), np.int32)
+    for tile in range(len(tiles)):
+        for i in range(TILE):
+            sums[tile] += tiles[tile, i]
+    return sums
+
+
 @_loop
 def int4(data, scale, zero_point, x, y):
     """y = (scale * (codes - zero_point)) @ x: for the layout see `kernels.Int4Blocks`; y (blocks, 64)."""
     tiles = x.reshape(-1, TILE)
-    sums = tiles.sum(axis=1)
+    sums = _sums(tiles)
     for block in prange(y.shape[0]):
         if zero_point is None:
             _int4_block(data[block], scale[block], None, tiles, sums, y[block])
@@ -87,7 +109,7 @@ def int4(data, scale, zero_point, x, y):
             _int4_block(data[block], scale[block], zero_point[block], tiles, sums, y[block])
 
 
-@_compiled
+@compiled
 def _int4_block(data, scale, zero_point, tiles, sums, y):
     tiles_per_group = len(tiles) // len(scale)
     totals = np.zeros(BLOCK_ROWS, np.float32)
@@ -108,9 +130,7 @@ def _int4_block(data, scale, zero_point, tiles, sums, y):
 def int4_int8(data, scale, zero_point, x, x_scale, y):
     """The same with x int8: exact integers up to the scales."""
     tiles = x.reshape(-1, TILE)
-    sums = np.empty(len(tiles), np.int32)
-    for tile in range(len(tiles)):
-        sums[tile] = tiles[tile].sum()
+    sums = _int_sums(tiles)
     for block in prange(y.shape[0]):
         if zero_point is None:
             _int4_int8_block(data[block], scale[block], None, tiles, sums, x_scale, y[block])
@@ -118,25 +138,27 @@ def int4_int8(data, scale, zero_point, x, x_scale, y):
             _int4_int8_block(data[block], scale[block], zero_point[block], tiles, sums, x_scale, y[block])
 
 
-@_compiled
+@compiled
 def _int4_int8_block(data, scale, zero_point, tiles, sums, x_scale, y):
     tiles_per_group = len(tiles) // len(scale)
-    totals = np.zeros(BLOCK_ROWS, np.float32)
+    products, totals = np.empty(BLOCK_ROWS, np.int16), np.zeros(BLOCK_ROWS, np.float32)
     for group in range(len(scale)):
         for tile in range(group * tiles_per_group, (group + 1) * tiles_per_group):
             x, pairs = tiles[tile], data[tile * TILE // 2 : (tile + 1) * TILE // 2]
-            for r in range(BLOCK_ROWS):
+            for r in range(BLOCK_ROWS):  # int16 only, apart from the floats: twice as many numbers in a register
                 total = np.int16(0)
                 for i in range(TILE // 2):
                     low, high = np.int16(np.uint8(pairs[i, r] & 15)), np.int16(np.uint8(pairs[i, r] >> 4))
                     total = np.int16(total + low * np.int16(x[2 * i]) + high * np.int16(x[2 * i + 1]))
+                products[r] = total
+            for r in range(BLOCK_ROWS):
                 zero = np.int32(8) if zero_point is None else np.int32(zero_point[group, r])
-                totals[r] += scale[group, r] * np.float32(np.int32(total - zero * sums[tile]))
+                totals[r] += scale[group, r] * np.float32(np.int32(products[r] - zero * sums[tile]))
     for r in range(BLOCK_ROWS):
         y[r] = totals[r] * x_scale
 
 
-@_compiled
+@compiled
 def quantize_int8(x, smallest_scale, codes):
     """Fill codes (in,) with those of `quantize(x, 8)`, and return its scale."""
     absmax = np.float32(0)

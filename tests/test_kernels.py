@@ -236,7 +236,7 @@ MATRIX = Int4Blocks.from_packed(pack_integers(ql.quantize(np.ones((2, 16)), 4, p
         (
             lambda: kernels.int8_int8_matvec(np.ones((1, 2**17), np.int8), SCALE[:1], np.ones(2**17, np.int8), 1.0),
             ValueError,
-            "codes must have at most 131071 columns, not 131072",
+            "codes must have at most 131071 columns",
         ),
         (lambda: kernels.float32_matvec(CODES, X), TypeError, "weight must be an array of float32, not int8"),
         (lambda: kernels.int4_matvec(MATRIX, X), ValueError, r"x must have shape \(16\), not \(3,\)"),
@@ -294,4 +294,4 @@ def test_where_nothing_can_be_kept_on_disk_it_is_compiled_anyway(way, monkeypatc
         return real(function, **options)
 
     monkeypatch.setattr(compiled, "njit", njit)
-    assert compiled._compiled(lambda x: x + 1)(1) == 2
+    assert compiled.compiled(lambda x: x + 1)(1) == 2
