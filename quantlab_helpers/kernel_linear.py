@@ -70,15 +70,18 @@ class KernelLinear:
         """Take what `pack_integers` packed; its arrays are shared where their layout is that of the kernels.
 
         There are kernels for symmetric integers of 8 bits, per channel or per tensor, and for 4 bits, symmetric or
-        affine, in groups of a multiple of 16, such as 32 or 64: ValueError for all else.
+        affine, in groups of a multiple of 16, such as 32 or 64: ValueError for all else. Unsigned codes whose zero
+        points are all 128, which GPTQ gives, count as symmetric.
         """
         if not isinstance(packed, PackedTensor):
             raise TypeError(f"packed must be a PackedTensor, as pack_integers gives, not {type(packed).__name__}")
         if packed.format in ("INT4", "UINT4"):
             return cls(Int4Blocks.from_packed(packed), quantizes_inputs)
-        if packed.format == "INT8" and packed.scale.shape[1] == 1:
+        is_offset = packed.format == "UINT8" and (packed.zero_point == 128).all()
+        if (packed.format == "INT8" or is_offset) and packed.scale.shape[1] == 1:
+            codes = (packed.data ^ np.uint8(128) if is_offset else packed.data).view(np.int8)
             scale = np.ascontiguousarray(np.broadcast_to(packed.scale[:, 0], packed.shape[:1]))
-            return cls(Int8Rows(packed.data.view(np.int8), scale), quantizes_inputs)
+            return cls(Int8Rows(codes, scale), quantizes_inputs)
         raise ValueError(
             "packed must be symmetric integers of 8 bits per channel, or integers of 4 bits in groups, for which there "
             f"are kernels, not {packed}"

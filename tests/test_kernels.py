@@ -190,6 +190,12 @@ def test_only_packed_bytes_and_scales_are_held(kind, bits):
     assert f"{kind[-4:]} weights, float32 activations" in repr(layer)
 
 
+def test_unsigned_codes_around_128_are_signed_ones():
+    packed = pack_integers(ql.quantize(np.random.default_rng(8).normal(size=(5, 6)), 8, symmetric=False, per="channel"))
+    packed.zero_point[:], packed.data[0, :2] = 128, (0, 255)
+    np.testing.assert_array_equal(KernelLinear.from_packed(packed).dequantize(), packed.dequantize())
+
+
 def test_a_block_is_filled_up_and_that_counts():
     packed = pack_integers(ql.quantize(np.ones((65, 32)), 4, per="group", group_size=32))
     assert KernelLinear.from_packed(packed).nbytes == 128 * (16 + 4)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..validation import whole_number
-from .cache import KVCache
+from ..validation import one_of, whole_number
+from .cache import CACHE_FORMATS, KVCache
 from .model import LanguageModel
 from .texts import Tale
 
@@ -150,6 +150,8 @@ def perplexity(
     The result is a float with `standard_error` and `num_tokens`. Raises ValueError for a text of less than two tokens
     and for a window beyond the model's context.
     """
+    if cache_format is not None:
+        one_of(cache_format, "cache_format", CACHE_FORMATS)
     losses = []
     for hidden, targets in _read(model, _windows(model, text, window, stride), model.name, cache_format):
         for rows in _blocks(len(targets), model.config.vocab_size):
