@@ -26,6 +26,7 @@ from quantlab_helpers.packed import pack_integers
 
 ROWS, COLUMNS = 16_384, 4_096
 TURNS = 15
+PAUSE = 0.1  # before each turn: the threads of BLAS keep their cores busy for some 30 ms after their work is done
 CONTEXT, TOKENS = 64, 32
 GROUPS = {"num_bits": 4, "per": "group", "group_size": 64}
 # llama.cpp's numbers of the formats that it is to convert SmolLM2's file to (enum llama_ftype).
@@ -44,7 +45,7 @@ def medians(contenders: dict[str, Callable[[], float]]) -> dict[str, float]:
     found = {name: [] for name in contenders}
     for _ in range(TURNS):
         for name, measure in contenders.items():
-            time.sleep(0.02)  # threads of the one before still wait for work, for some milliseconds
+            time.sleep(PAUSE)
             found[name].append(measure())
     return {name: statistics.median(values) for name, values in found.items()}
 
@@ -61,9 +62,9 @@ def products() -> tuple[dict[str, Callable], dict[str, int]]:
     four = kernels.Int4Blocks.from_packed(pack_integers(ql.quantize(weight, **GROUPS)))
     four_bytes = sum(array.nbytes for array in four.arrays)
     x_codes, x_scale = kernels.quantize_vector(x)
-    memory, read = np.ones(1 << 26, np.int64), _compiled_sum()
+    memory, read = np.ones(1 << 24, np.int64), _compiled_sum()
     calls = {
-        "reading 512 MiB": lambda: read(memory),
+        "reading 128 MiB": lambda: read(memory),
         "float32, NumPy": lambda: weight @ x,
         "float32": lambda: kernels.float32_matvec(weight, x),
         "int8": lambda: kernels.int8_matvec(codes, scale, x),
@@ -94,15 +95,19 @@ def print_products(calls: dict[str, Callable], nbytes: dict[str, int]) -> None:
     seconds = medians({name: lambda call=call: _seconds(call) for name, call in calls.items()})
     speed = {name: nbytes[name] / seconds[name] / 1e9 for name in seconds}
     for name in seconds:
-        share, ratio = speed[name] / speed["reading 512 MiB"], seconds["float32, NumPy"] / seconds[name]
+        share, ratio = speed[name] / speed["reading 128 MiB"], seconds["float32, NumPy"] / seconds[name]
         compared = "" if name.startswith("reading") else f"{share:5.0%} of that {ratio:6.2f} times NumPy's float32"
         print(f"{name:16} {seconds[name] * 1e3:7.2f} ms {speed[name]:6.1f} GB/s {compared}")
 
 
-def _seconds(call: Callable) -> float:
+def _seconds(call: Callable, calls: int = 10) -> float:
+    """Seconds for a call, after some that wake threads and cores up."""
+    for _ in range(calls):
+        call()
     start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - start) / calls
 
 
 # Decoding

@@ -24,10 +24,11 @@ from .affine import SMALLEST_SCALE, quantize
 from .linear import MAX_TERMS, int8_matmul
 from .packed import PackedTensor
 
+# Whoever changes these two must delete numba's cache of kernels_compiled.py, which does not notice.
 BLOCK_ROWS = 64  # rows of a block of int4 codes: one cache line of bytes for each pair of columns
 TILE = 16  # columns that are summed before they are scaled: 16 * 15 * 127 still fits in int16
-# Bytes of weights from which on all threads take part: for fewer, one thread is done before a second has woken up.
-MANY_BYTES = 1 << 17
+# Bytes of weights from which on all threads take part: fewer are read by one before it pays to wake the others up.
+MANY_BYTES = 400_000
 _EVERY_8 = 0x88  # two codes of 8 in a byte: flips the sign bits of two's complement, which makes -8..7 0..15
 
 

@@ -18,6 +18,7 @@ from numba import njit, prange
 
 from .kernels import BLOCK_ROWS, TILE
 
+FLOAT_TILE = TILE // 2  # with float activations: there are registers for so many of them
 _FASTMATH = {"reassoc", "contract", "nsz"}
 
 
@@ -83,7 +84,7 @@ def int8_int8(codes, scale, x, x_scale, y):
 def _sums(tiles):
     sums = np.zeros(len(tiles), np.float32)
     for tile in range(len(tiles)):
-        for i in range(TILE):
+        for i in range(FLOAT_TILE):
             sums[tile] += tiles[tile, i]
     return sums
 
@@ -100,7 +101,7 @@ def _int_sums(tiles):
 @_loop
 def int4(data, scale, zero_point, x, y):
     """y = (scale * (codes - zero_point)) @ x: for the layout see `kernels.Int4Blocks`; y (blocks, 64)."""
-    tiles = x.reshape(-1, TILE)
+    tiles = x.reshape(-1, FLOAT_TILE)
     sums = _sums(tiles)
     for block in prange(y.shape[0]):
         if zero_point is None:
@@ -115,10 +116,10 @@ def _int4_block(data, scale, zero_point, tiles, sums, y):
     totals = np.zeros(BLOCK_ROWS, np.float32)
     for group in range(len(scale)):
         for tile in range(group * tiles_per_group, (group + 1) * tiles_per_group):
-            x, pairs = tiles[tile], data[tile * TILE // 2 : (tile + 1) * TILE // 2]
+            x, pairs = tiles[tile], data[tile * FLOAT_TILE // 2 : (tile + 1) * FLOAT_TILE // 2]
             for r in range(BLOCK_ROWS):
                 total = np.float32(0)
-                for i in range(TILE // 2):
+                for i in range(FLOAT_TILE // 2):
                     low, high = np.uint8(pairs[i, r] & 15), np.uint8(pairs[i, r] >> 4)
                     total += np.float32(low) * x[2 * i] + np.float32(high) * x[2 * i + 1]
                 zero = np.float32(8) if zero_point is None else np.float32(zero_point[group, r])
