@@ -17,6 +17,7 @@ _HOME = {
         "metrics": "mean_abs_error max_abs_error sqnr_db cosine_similarity",
         "number_formats": "FORMATS cast scaled_cast representable_values format_table",
         "linear": "linear_forward int8_matmul QuantizedLinear",
+        "kernel_linear": "KernelLinear",
         "methods.gptq": "gptq",
         "methods.awq": "awq",
         "methods.smoothquant": "smoothquant_scales",
@@ -30,7 +31,7 @@ _HOME = {
     }.items()
     for name in names.split()
 }
-_MODULES = ("plots", "explorers", "lm")
+_MODULES = ("plots", "explorers", "kernels", "lm")
 
 __all__ = [*_HOME, *_MODULES]
 

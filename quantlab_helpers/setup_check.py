@@ -21,6 +21,7 @@ _NEEDED = {
     "tokenizers": (0, 20),
     "threadpoolctl": (3, 2),
     "tqdm": (4, 66),
+    "numba": (0, 61),
 }
 
 

@@ -5,6 +5,7 @@ small = ql.lm.quantize_model(model, num_bits=4, per="group", group_size=32)
 ql.lm.perplexity(small, ql.lm.joined(ql.lm.heldout_tales()))
 """
 
+from .cache import CACHE_FORMATS, KVCache
 from .checkpoint import load
 from .download import fetch, is_available
 from .evaluate import (
@@ -19,12 +20,13 @@ from .evaluate import (
 )
 from .export import export_gguf
 from .measured import methods_measured, smollm2_measured
-from .model import LINEARS, KVCache, LanguageModel, LlamaConfig
+from .model import LINEARS, LanguageModel, LlamaConfig
 from .quantize import matching, quantize_model, sensitivity
 from .texts import Question, Tale, calibration_tales, calibration_text, evaluation_text, heldout_tales, joined
 from .tokenizer import Tokenizer
 
 __all__ = [
+    "CACHE_FORMATS",
     "LINEARS",
     "Divergence",
     "KVCache",

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..validation import whole_number
+from ..validation import one_of, whole_number
+from .cache import CACHE_FORMATS, KVCache
 from .model import LanguageModel
 from .texts import Tale
 
@@ -133,14 +134,26 @@ class Yardstick:
         return Measurement(Perplexity(losses), Divergence(divergences, agrees))
 
 
-def perplexity(model: LanguageModel, text: str, *, window: int = 512, stride: int | None = None) -> Perplexity:
+def perplexity(
+    model: LanguageModel,
+    text: str,
+    *,
+    window: int = 512,
+    stride: int | None = None,
+    cache_format: str | None = None,
+) -> Perplexity:
     """Return the perplexity of `model` on a text. `window` and `stride` are those of `Yardstick`.
+
+    cache_format  None, or a format of `KVCache`: what tokens see of earlier ones, and of themselves, goes through a
+                  cache of that format, as it does when a text is written token by token
 
     The result is a float with `standard_error` and `num_tokens`. Raises ValueError for a text of less than two tokens
     and for a window beyond the model's context.
     """
+    if cache_format is not None:
+        one_of(cache_format, "cache_format", CACHE_FORMATS)
     losses = []
-    for hidden, targets in _read(model, _windows(model, text, window, stride), model.name):
+    for hidden, targets in _read(model, _windows(model, text, window, stride), model.name, cache_format):
         for rows in _blocks(len(targets), model.config.vocab_size):
             log_p = _log_softmax(model.head(hidden[rows]))
             losses.append(-log_p[np.arange(len(log_p)), targets[rows]])
@@ -234,11 +247,16 @@ def _windows(model: LanguageModel, text: str, window: int, stride: int | None) -
     return _Windows(padded[places], padded[places + 1], counts)
 
 
-def _read(model: LanguageModel, windows: _Windows, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _read(
+    model: LanguageModel, windows: _Windows, name: str, cache_format: str | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Read window after window; yield what the head needs, (tokens, width), and the tokens to predict, (tokens,)."""
     step = max(1, BLOCK // (windows.inputs.shape[1] * model.config.ffn_width))
     is_quick = model.num_parameters * windows.inputs.size < MANY_PRODUCTS
     for first in tqdm(range(0, len(windows.inputs), step), desc=name, disable=is_quick, leave=False):
         some = slice(first, first + step)
         counts = windows.counts[some]
-        yield model.hidden_states(windows.inputs[some])[counts], windows.targets[some][counts]
+        inputs, cache = windows.inputs[some], None
+        if cache_format is not None:
+            cache = KVCache(model.config, inputs.shape[1], batch=len(inputs), format=cache_format)
+        yield model.hidden_states(inputs, cache)[counts], windows.targets[some][counts]

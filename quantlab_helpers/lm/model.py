@@ -10,16 +10,21 @@ arXiv 2302.13971. The layer names are those of Hugging Face's `LlamaForCausalLM`
 
 A weight matrix is a float32 array (out, in), a `PackedTensor`, or any object with `shape` and `nbytes` that is called
 on activations (..., in) and gives (..., out): so every layer can be replaced by name, and quantization methods plug in.
+Where all are `KernelLinear`s, single tokens go through compiled code (`decode.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from ..validation import integer_array, positive_number, whole_number
+from ..kernel_linear import KernelLinear
+from ..kernels import compiled_loops
+from ..validation import integer_array, one_of, positive_number, whole_number
+from .cache import CACHE_FORMATS, KVCache
 from .threads import fitting_threads
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of each layer
@@ -103,8 +108,11 @@ class LanguageModel:
         return LanguageModel(self.config, weights, norms, self.tokenizer, self.name)
 
     def expanded(self) -> LanguageModel:
-        """Return a model of float32 matrices that computes the same: faster where it is called token by token."""
-        packed = {name: w for name, w in self.weights.items() if hasattr(w, "dequantize")}
+        """Return a model that computes the same, from float32 in place of packed matrices: faster token by token.
+
+        What computes from its packed weights itself, as `KernelLinear` does, stays as it is.
+        """
+        packed = {name: w for name, w in self.weights.items() if hasattr(w, "dequantize") and not callable(w)}
         return self.replace({name: w.dequantize() for name, w in packed.items()}) if packed else self
 
     @property
@@ -150,7 +158,11 @@ class LanguageModel:
         """Return what the head turns into logits: float32 (..., time, width), after the last norm."""
         start = cache.length if cache else 0
         tokens = self._checked(tokens, start)
-        x = _rows(self.weights["embedding"], np.atleast_2d(tokens))  # (batch, time, width)
+        if cache and tokens.size == 1 and self._has_kernels:
+            from .decode import next_hidden_state  # imports numba
+
+            return next_hidden_state(self, int(tokens.reshape(())), cache).reshape(*tokens.shape, -1)
+        x = self._rows(np.atleast_2d(tokens))  # (batch, time, width)
         turns = self._turns(start, x.shape[1])
         with fitting_threads(self.config.width):
             for i in range(self.config.num_layers):
@@ -171,6 +183,16 @@ class LanguageModel:
             at_most = f"at most {self.config.max_context}, the context that the model was made for"
             raise ValueError(f"tokens must be {at_most}, not {start + tokens.shape[-1]}")
         return tokens
+
+    @cached_property
+    def _has_kernels(self) -> bool:
+        """Whether every linear layer computes from packed weights by compiled code."""
+        return all(isinstance(weight, KernelLinear) for weight in self.linears.values()) and bool(compiled_loops())
+
+    def _rows(self, tokens: np.ndarray) -> np.ndarray:
+        """Return the vectors of the tokens, a new float32 array (..., width)."""
+        embedding = self.weights["embedding"]
+        return embedding[tokens] if isinstance(embedding, np.ndarray) else embedding.rows(tokens)
 
     def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
         mean_square = np.einsum("...i,...i->...", x, x)[..., None] / np.float32(x.shape[-1])
@@ -201,23 +223,27 @@ class LanguageModel:
         gate, up = (apply_linear(self.weights[f"layers.{layer}.{name}"], x) for name in ("gate_proj", "up_proj"))
         return apply_linear(self.weights[f"layers.{layer}.down_proj"], swiglu(gate, up))
 
-    def generate(self, prompt: str, max_tokens: int = 40, *, temperature: float = 0.0, rng=None) -> str:
+    def generate(
+        self, prompt: str, max_tokens: int = 40, *, temperature: float = 0.0, rng=None, cache_format: str = "float32"
+    ) -> str:
         """Return the text with which the model goes on after `prompt`.
 
-        max_tokens   stop after so many tokens, or where the model ends its text, or where its context is full
-        temperature  0: always the likeliest token ("greedy"). Above 0: draw from softmax(logits / temperature), for
-                     which `rng`, a np.random.Generator, is needed
+        max_tokens    stop after so many tokens, or where the model ends its text, or where its context is full
+        temperature   0: always the likeliest token ("greedy"). Above 0: draw from softmax(logits / temperature), for
+                      which `rng`, a np.random.Generator, is needed
+        cache_format  in which the keys and values of earlier tokens are held: see `KVCache`
         """
+        one_of(cache_format, "cache_format", CACHE_FORMATS)
         max_tokens = whole_number(max_tokens, "max_tokens", 1, self.config.max_context)
         if temperature != 0:
             positive_number(temperature, "temperature")
             if not isinstance(rng, np.random.Generator):
                 raise TypeError(f"rng must be a np.random.Generator where temperature is above 0, not {rng!r}")
-        return self.decode(list(self._continuation(prompt, max_tokens, temperature, rng)))
+        return self.decode(list(self._continuation(prompt, max_tokens, temperature, rng, cache_format)))
 
-    def _continuation(self, prompt, max_tokens, temperature, rng) -> Iterator[int]:
+    def _continuation(self, prompt, max_tokens, temperature, rng, cache_format="float32") -> Iterator[int]:
         model, tokens = self.expanded(), self.tokenizer.encode_prompt(prompt)
-        cache = KVCache(self.config, min(len(tokens) + max_tokens, self.config.max_context))
+        cache = KVCache(self.config, min(len(tokens) + max_tokens, self.config.max_context), format=cache_format)
         for _ in range(max_tokens):
             scores = model.head(model.hidden_states(tokens, cache)[-1])
             if temperature:  # the highest of logits with Gumbel noise is a draw from their softmax
@@ -229,34 +255,6 @@ class LanguageModel:
             if cache.length == self.config.max_context:
                 return
             tokens = [token]
-
-
-class KVCache:
-    """The keys and values of the tokens read so far, so that each new token costs one token's work.
-
-    capacity   tokens that fit in
-    """
-
-    def __init__(self, config: LlamaConfig, capacity: int, batch: int = 1):
-        shape = (config.num_layers, batch, capacity, config.num_kv_heads, config.head_size)
-        self.keys, self.values = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self.length = 0
-
-    def __bool__(self) -> bool:  # an empty cache is a cache
-        return True
-
-    def extend(self, layer: int, keys, values) -> tuple[np.ndarray, np.ndarray]:
-        """Add the new tokens of one layer, (batch, time, kv_heads, head_size); return all that there are."""
-        end = self.length + keys.shape[1]
-        if len(keys) != self.keys.shape[1]:
-            raise ValueError(
-                f"the cache is for a batch of {self.keys.shape[1]}, not {len(keys)}: make it with batch=..."
-            )
-        if end > self.keys.shape[2]:
-            raise ValueError(f"the cache holds {self.keys.shape[2]} tokens, not {end}: make it with a larger capacity")
-        self.keys[layer, :, self.length : end] = keys
-        self.values[layer, :, self.length : end] = values
-        return self.keys[layer, :, :end], self.values[layer, :, :end]
 
 
 def apply_linear(weight, x: np.ndarray) -> np.ndarray:
@@ -318,11 +316,6 @@ def swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
             some /= denominator
             some *= flat_up[start : start + ROW_BLOCK]
     return flat_gate.reshape(gate.shape)
-
-
-def _rows(embedding, tokens: np.ndarray) -> np.ndarray:
-    """Return the vectors of the tokens, a new float32 array (batch, time, width)."""
-    return embedding[tokens] if isinstance(embedding, np.ndarray) else embedding.rows(tokens)
 
 
 def _check_shapes(arrays: Mapping, expected: dict) -> None:

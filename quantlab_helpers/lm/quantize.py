@@ -6,13 +6,16 @@ The result holds codes and scales, not floats: its `nbytes` is what it takes in 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..affine import quantize
+from ..kernel_linear import KernelLinear
 from ..methods.gguf_tensor import gguf_quantize
 from ..methods.llm_int8 import LlmInt8Linear
 from ..methods.nf4 import nf4_quantize
@@ -32,6 +35,8 @@ def quantize_model(
     *,
     layers: str | Iterable[str] | None = None,
     calibration=None,
+    kernel: str | None = None,
+    int8_activations: bool = False,
     **options,
 ) -> LanguageModel:
     """Return `model` with the chosen layers quantized; it shares all that does not change with `model`.
@@ -40,6 +45,10 @@ def quantize_model(
                  layer. "embedding" and "head", where the model has one, are for "rtn" and "gguf" only
     calibration  for the methods below that say so: a text, which is cut into windows of 512 tokens, or tokens
                  (windows, time)
+    kernel       None, or "numba": the layers compute from their packed codes and never hold floats (`KernelLinear`).
+                 For results of "rtn", "gptq" and "awq" that are symmetric integers of 8 bits per channel, or integers
+                 of 4 bits in groups of 16, 32, 48, ... An embedding and the head that is tied to it are layers="*"
+    int8_activations  with a kernel: quantize what comes in, too, token by token, and compute in integers
 
     method, and its options with what they are unless you say otherwise:
 
@@ -65,6 +74,7 @@ def quantize_model(
     """
     run = METHODS[one_of(method, "method", METHODS)]
     _check_options(run, method, options)
+    _check_kernel(kernel, int8_activations, method)
     if isinstance(bits := options.get("num_bits"), Mapping):
         if layers is not None:
             raise ValueError("layers cannot be given where num_bits is a dict: its keys are the layers")
@@ -78,7 +88,11 @@ def quantize_model(
         if method not in FOR_ALL_MATRICES and name not in model.linears:
             others = " and ".join(map(repr, FOR_ALL_MATRICES))
             raise ValueError(f"layers must be linear layers for method {method!r}; for {name} there are {others}")
-    return run(model, names, calibration, **options)
+    quantized = run(model, names, calibration, **options)
+    if kernel is None:
+        return quantized
+    layer = partial(KernelLinear.from_packed, quantizes_inputs=int8_activations)
+    return _one_by_one(quantized, names, lambda name: layer(quantized.weights[name]))
 
 
 def _rtn(model, names, calibration, *, num_bits=8, symmetric=True, per="channel", group_size=None, format=None):
@@ -140,6 +154,7 @@ METHODS: dict[str, Callable[..., LanguageModel]] = {
     "w8a8": _w8a8,
     "smoothquant": _smoothquant,
 }
+WITH_KERNELS = ("rtn", "gptq", "awq")  # whose results are packed integers
 FOR_ALL_MATRICES = ("rtn", "gguf")  # whose results give single rows, as an embedding must
 
 
@@ -149,6 +164,16 @@ def _check_options(run: Callable, method: str, options: Mapping) -> None:
         raise TypeError(f"method {method!r} has no option {unknown[0]!r}; it has {', '.join(allowed)}")
 
 
+def _check_kernel(kernel, int8_activations, method: str) -> None:
+    if boolean(int8_activations, "int8_activations") and kernel is None:
+        raise ValueError('int8_activations goes with kernel="numba"; without one there is method "w8a8"')
+    if kernel is None:
+        return
+    one_of(kernel, "kernel", ("numba",))
+    if method not in WITH_KERNELS:
+        raise ValueError(f"kernel must be None for method {method!r}; {', '.join(WITH_KERNELS)} have kernels")
+
+
 def _bits(num_bits, names: Iterable[str]) -> dict[str, int]:
     return num_bits if isinstance(num_bits, Mapping) else dict.fromkeys(names, num_bits)
 
@@ -156,7 +181,7 @@ def _bits(num_bits, names: Iterable[str]) -> dict[str, int]:
 def _one_by_one(model: LanguageModel, names: list[str], quantized: Callable) -> LanguageModel:
     """Replace each layer by what `quantized` makes of its name."""
     found = {}
-    is_quick = sum(model.weights[name].size for name in names) < MANY_WEIGHTS
+    is_quick = sum(math.prod(model.weights[name].shape) for name in names) < MANY_WEIGHTS
     for name in tqdm(names, desc="quantizing", disable=is_quick, leave=False):
         try:
             found[name] = quantized(name)
