@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 import course
 import numpy as np
 import pytest
+from explorer_cases import no_layers, own_layers
 
 import quantlab_helpers as ql
 from quantlab_helpers import affine
@@ -15,6 +16,7 @@ NOTEBOOK = "04_quantized_linear_layer"
 RNG = np.random.default_rng(7)
 WEIGHT = RNG.normal(size=(6, 32)).astype(np.float32)
 X = RNG.normal(size=(5, 32)).astype(np.float32)
+OWN = own_layers(WEIGHT, X)
 # Float32 scales: each real value is scale * code to a relative 2**-24 or so, and errors of 1e-2 and more are measured.
 CLOSE = 1e-4
 
@@ -99,19 +101,7 @@ def test_the_sentence_has_the_numbers():
     assert f"token {result.worst_token}: relative error {100 * result.worst_error:.1f} %" in sentence
 
 
-@pytest.mark.parametrize(
-    ("weight", "x"),
-    [
-        ([[1.0]], [2.0]),
-        (np.zeros((2, 3)), np.zeros((4, 3))),
-        ([[1.0, -1.0]], [[1.0, 1.0], [3.0, 1.0]]),  # token 0: an output of 0
-        (np.full((2, 2), 1e30), np.full((2, 2), -1e30)),
-        (WEIGHT.astype(np.float16), np.asfortranarray(X)),
-        (WEIGHT, X[0]),
-        (WEIGHT, X.reshape(1, 5, 32)),
-    ],
-    ids=["one number", "zeros", "an output of 0", "huge", "float16", "one token", "a batch"],
-)
+@pytest.mark.parametrize(("weight", "x"), OWN.values(), ids=OWN)
 def test_layers_of_the_learners_own(weight, x):
     explorer = layer_output(weight, x)
     for positions in explorer.positions():
@@ -120,18 +110,7 @@ def test_layers_of_the_learners_own(weight, x):
         assert "nan" not in frame and "inf" not in frame
 
 
-@pytest.mark.parametrize(
-    ("weight", "x", "named"),
-    [
-        (WEIGHT, X[:, :5], "x must have 32 values"),
-        (X[0], X, "weight must have 2 axes"),
-        ([], X, "weight must"),
-        ([["a"]], X, "weight must"),
-        (np.full((2, 32), np.nan), X, "weight must"),
-        (WEIGHT, np.full((2, 32), np.inf), "x must"),
-        (WEIGHT, 3.0, "x must"),
-    ],
-)
+@pytest.mark.parametrize(("weight", "x", "named"), no_layers(WEIGHT, X))
 def test_refuses_what_is_no_layer(weight, x, named):
     with pytest.raises((ValueError, TypeError), match=named):
         layer_output(weight, x)

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 import course
 import numpy as np
 import pytest
+from explorer_cases import no_layers, own_layers
 
 from quantlab_helpers.explorers import outliers
 
@@ -12,6 +13,7 @@ NOTEBOOK = "07_bitsandbytes"
 RNG = np.random.default_rng(3)
 WEIGHT = RNG.normal(size=(6, 32)).astype(np.float32)
 X = RNG.uniform(-1, 1, size=(7, 32)).astype(np.float32)
+OWN = own_layers(WEIGHT, X, huge=1e15)  # a column of the inputs is multiplied
 X[:, 5] = [8, -10, 9, 7.5, -11, 12, 10.5]  # the middle one is 10, token 1
 
 
@@ -72,19 +74,7 @@ def test_the_sentence_has_the_numbers():
     assert "decomposition" not in explorer.sentence(factor=1, threshold="none")
 
 
-@pytest.mark.parametrize(
-    ("weight", "x"),
-    [
-        ([[1.0]], [2.0]),
-        (np.zeros((2, 3)), np.zeros((4, 3))),
-        (np.full((2, 2), 1e15), np.full((2, 2), -1e15)),
-        (np.full((2, 2), 1e-15), np.full((2, 2), 1e-15)),
-        (WEIGHT.astype(np.float16), np.asfortranarray(X)),
-        (WEIGHT, X[0]),
-        (WEIGHT, X.reshape(1, 7, 32)),
-    ],
-    ids=["one number", "zeros", "huge", "tiny", "float16", "one token", "a batch"],
-)
+@pytest.mark.parametrize(("weight", "x"), OWN.values(), ids=OWN)
 def test_layers_of_the_learners_own(weight, x):
     explorer = outliers(weight, x)
     for positions in explorer.positions():
@@ -93,18 +83,7 @@ def test_layers_of_the_learners_own(weight, x):
         assert "nan" not in frame and "inf" not in frame
 
 
-@pytest.mark.parametrize(
-    ("weight", "x", "named"),
-    [
-        (WEIGHT, X[:, :5], "x must have 32 values"),
-        (X[0], X, "weight must have 2 axes"),
-        ([], X, "weight must"),
-        ([["a"]], X, "weight must"),
-        (np.full((2, 32), np.nan), X, "weight must"),
-        (WEIGHT, np.full((2, 32), np.inf), "x must"),
-        (WEIGHT, 3.0, "x must"),
-    ],
-)
+@pytest.mark.parametrize(("weight", "x", "named"), no_layers(WEIGHT, X))
 def test_refuses_what_is_no_layer(weight, x, named):
     with pytest.raises((ValueError, TypeError), match=named):
         outliers(weight, x)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import quantlab_helpers as ql
+from quantlab_helpers.lm.measured import measured_row
 
 OUT = Path(__file__).resolve().parents[1] / "quantlab_helpers" / "data" / "methods_measured.json"
 WINDOW, WINDOWS = 512, 4  # of calibration
@@ -80,17 +81,7 @@ def measure(model, yardstick, calibration: dict, options: dict) -> dict:
     start = time.perf_counter()
     quantized = ql.lm.quantize_model(model, **used)
     seconds = time.perf_counter() - start
-    found, linears = yardstick.measure(quantized), quantized.linears.values()
-    return {
-        "options": options,
-        "perplexity": found.perplexity,
-        "perplexity_standard_error": found.perplexity.standard_error,
-        "divergence": found.divergence,
-        "divergence_standard_error": found.divergence.standard_error,
-        "top1_agreement": found.divergence.top1_agreement,
-        "bits_per_linear_weight": 8 * sum(w.nbytes for w in linears) / sum(w.shape[0] * w.shape[1] for w in linears),
-        "seconds": round(seconds, 2),
-    }
+    return {"options": options, **measured_row(yardstick, quantized), "seconds": round(seconds, 2)}
 
 
 def measure_model(name: str) -> dict:

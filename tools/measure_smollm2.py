@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import quantlab_helpers as ql
+from quantlab_helpers.lm.measured import measured_row
 
 OUT = Path(__file__).resolve().parents[1] / "quantlab_helpers" / "data" / "smollm2_measured.json"
 GROUPS = {"per": "group", "group_size": 64}
@@ -40,18 +41,7 @@ ANSWERED = (
 def measure(model, yardstick, options: dict) -> dict:
     """Return one row of the table: the options, what was measured and its standard errors."""
     quantized = ql.lm.quantize_model(model, **options)
-    found = yardstick.measure(quantized)
-    linears = quantized.linears.values()
-    return {
-        "options": options,
-        "perplexity": found.perplexity,
-        "perplexity_standard_error": found.perplexity.standard_error,
-        "divergence": found.divergence,
-        "divergence_standard_error": found.divergence.standard_error,
-        "top1_agreement": found.divergence.top1_agreement,
-        "nbytes": quantized.nbytes,
-        "bits_per_linear_weight": 8 * sum(w.nbytes for w in linears) / sum(w.shape[0] * w.shape[1] for w in linears),
-    }
+    return {"options": options, **measured_row(yardstick, quantized), "nbytes": quantized.nbytes}
 
 
 def main() -> None:

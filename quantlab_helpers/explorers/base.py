@@ -141,7 +141,8 @@ class _ControlRow:
             options=[text for text, _ in options],
             index=self.slider.index,
             description=control.label,
-            layout=widgets.Layout(width="240px"),
+            style={"description_width": "100px"},  # the longest label, which would else be cut
+            layout=widgets.Layout(width="260px"),
         )
         widgets.jslink((self.slider, "index"), (twin, "index"))
         self.box = widgets.HBox([twin, self.slider])

@@ -5,7 +5,22 @@ from __future__ import annotations
 import json
 
 from ..validation import one_of
+from .evaluate import Yardstick
+from .model import LanguageModel
 from .texts import DATA
+
+
+def measured_row(yardstick: Yardstick, quantized: LanguageModel) -> dict:
+    """Return what the tools store of a quantized model: plain numbers, with their standard errors."""
+    found, linears = yardstick.measure(quantized), quantized.linears.values()
+    return {
+        "perplexity": float(found.perplexity),
+        "perplexity_standard_error": found.perplexity.standard_error,
+        "divergence": float(found.divergence),
+        "divergence_standard_error": found.divergence.standard_error,
+        "top1_agreement": found.divergence.top1_agreement,
+        "bits_per_linear_weight": 8 * sum(w.nbytes for w in linears) / sum(w.shape[0] * w.shape[1] for w in linears),
+    }
 
 
 def smollm2_measured() -> dict:

@@ -159,6 +159,11 @@ class LabExplorer:
         shown = self.panel.locator("select").evaluate_all("all => all.map(s => s.selectedOptions[0].text)")
         return [text.replace("\xa0", " ") for text in shown]  # ipywidgets keeps the words of an option together
 
+    def cut_labels(self) -> list[str]:
+        """The names of controls that do not fit into their place."""
+        cut = "all => all.filter(l => l.scrollWidth > l.clientWidth).map(l => l.textContent)"
+        return self.panel.locator("label.widget-label").evaluate_all(cut)
+
     def wait_until_settled(self) -> None:
         """Wait until the one picture that is seen belongs to what the lists show."""
         for _ in range(100):

@@ -17,6 +17,7 @@ def test_run_all_then_drag(open_notebook, name):
     assert len(on_page) == len(in_python)
     for panel, explorer in zip(on_page, in_python, strict=True):
         panel.wait_until_settled()
+        assert panel.cut_labels() == []
         _check_picture(panel, explorer)
         for i, control in enumerate(explorer.controls):
             _check_control(panel, explorer, i, [control.text(position) for position in control.positions])

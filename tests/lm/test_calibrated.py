@@ -6,6 +6,7 @@ from small_model import make_model
 
 import quantlab_helpers as ql
 from quantlab_helpers.lm.calibrated import calibration_tokens
+from quantlab_helpers.lm.model import apply_linear
 from quantlab_helpers.lm.quantize import METHODS, quantize_model
 from quantlab_helpers.methods.awq import awq
 from quantlab_helpers.methods.gguf_tensor import GGUF_TYPES, gguf_quantize
@@ -28,7 +29,7 @@ class Recorder:
 
     def __call__(self, x):
         self.inputs = x.copy()
-        return x @ self.weight.T
+        return apply_linear(self.weight, x)
 
 
 def inputs_of(model, name):
@@ -78,9 +79,7 @@ def test_gptq_fits_each_layer_to_what_the_quantized_ones_before_it_give(options)
     for name in model.linears:
         inputs = inputs_of(expected, name)
         alone = ql.gptq(model.weights[name], inputs, static_groups=options.get("act_order", False), **options)
-        # The same sums in another order: a code may differ where a weight lies within 1e-5 of a tie.
-        differ = np.mean(alone.dequantize() != quantized.weights[name].dequantize())
-        assert differ < 0.01, name
+        np.testing.assert_array_equal(quantized.weights[name].dequantize(), alone.dequantize(), name)
         expected = expected.replace({name: quantized.weights[name]})
 
 
@@ -113,28 +112,23 @@ def test_awq_does_to_layers_that_share_inputs_what_it_does_alone(options):
         for block in ("layers.0", "layers.1"):
             weights = [model.weights[f"{block}.{name}"] for name in names]
             alone = awq(weights, inputs_of(model, f"{block}.{names[0]}"), 3, **({"group_size": None} | options))
-            np.testing.assert_allclose(
-                quantized.norms[f"{block}.{norm}"], model.norms[f"{block}.{norm}"] / alone.scales, rtol=1e-4
+            np.testing.assert_array_equal(
+                quantized.norms[f"{block}.{norm}"], model.norms[f"{block}.{norm}"] / alone.scales
             )
             for name, tensor in zip(names, alone.quantized, strict=True):
                 if name not in ("v_proj", "up_proj"):  # whose rows are divided, too
-                    differ = quantized.weights[f"{block}.{name}"].dequantize() != tensor.dequantize()
-                    assert np.mean(np.abs(differ)) < 0.01
+                    np.testing.assert_array_equal(
+                        quantized.weights[f"{block}.{name}"].dequantize(), tensor.dequantize()
+                    )
 
 
-@pytest.mark.parametrize("method", ["awq", "smoothquant"])
-def test_what_is_divided_is_multiplied(method):
-    """With 8 bits and more the model computes nearly what it did. Where a scale is left out, nothing is left of it."""
+def test_awq_multiplies_what_it_divides():
+    """With 12 bits the model computes nearly what it did. (With 16 there is nothing left that scaling would better.)"""
     model = uneven_model()
-    if method == "awq":
-        quantized = quantize_model(model, method, num_bits=12, calibration=TOKENS)
-    else:
-        quantized = quantize_model(model, method, calibration=TOKENS)
-        weights = {name: layer.weight.dequantize() for name, layer in quantized.linears.items()}
-        quantized = quantized.replace(weights)  # leaves the activations in float
+    quantized = quantize_model(model, "awq", num_bits=12, calibration=TOKENS)
     assert all((quantized.norms[name] != model.norms[name]).any() for name in model.norms if name != "norm")
     expected = model.logits(FRESH)
-    assert np.linalg.norm(quantized.logits(FRESH) - expected) < 0.1 * np.linalg.norm(expected)
+    assert np.linalg.norm(quantized.logits(FRESH) - expected) < 0.02 * np.linalg.norm(expected)
 
 
 def test_awq_divides_the_rows_before_o_proj_and_down_proj():

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from small_model import Letters
 
 from quantlab_helpers.lm import evaluate
 from quantlab_helpers.lm.evaluate import (
@@ -25,21 +26,6 @@ TEXT = "The quick brown fox jumps over the lazy dog."
 # Logits here reach 10 and have gone through some hundred roundings of 2**-24, whose sum grows like a random walk.
 CLOSE = {"rel": 0, "abs": 10 * 10 * 2**-24}
 WINDOWS = [(64, None), (43, None), (42, None), (8, None), (8, 8), (8, 3), (8, 1), (11, 10), (1, None), (43, 5), (64, 9)]
-
-
-class Letters:
-    """A tokenizer: 0, then a token for each character."""
-
-    stop_tokens = frozenset()
-
-    def encode(self, text):
-        return [ord(letter) for letter in text]
-
-    def encode_prompt(self, text):
-        return [0, *self.encode(text)]
-
-    def decode(self, tokens):
-        return "".join(map(chr, tokens))
 
 
 def make_model(seed=0, ffn_width=24, spread=1.0, **options):

@@ -1,4 +1,4 @@
-"""ggml's own C code, to compare bytes with."""
+"""ggml's bytes to compare with: recorded ones, and its own C code."""
 
 import ctypes
 import os
@@ -7,6 +7,12 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+
+
+@pytest.fixture(scope="session")
+def ggml_golden():
+    with np.load(Path(__file__).parents[1] / "golden" / "ggml_blocks.npz") as data:
+        return dict(data)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Q8_0 and Q4_0 to the byte: recorded from ggml, and live against the gguf package and, where it is, ggml itself."""
 
-from pathlib import Path
-
 import gguf
 import numpy as np
 import pytest
@@ -16,12 +14,6 @@ CODECS = {"Q8_0": (encode_q8_0, decode_q8_0), "Q4_0": (encode_q4_0, decode_q4_0)
 BLOCK_BYTES = {"Q8_0": 34, "Q4_0": 18}
 LARGEST = {"Q8_0": 127 * 65504, "Q4_0": 8 * 65504}  # 65504 is float16's largest number
 each_type = pytest.mark.parametrize("name", CODECS)
-
-
-@pytest.fixture(scope="module")
-def golden():
-    with np.load(Path(__file__).parents[1] / "golden" / "ggml_blocks.npz") as data:
-        return dict(data)
 
 
 def normal(*shape, seed=0):
@@ -48,15 +40,15 @@ def nasty(seed):
 
 
 @each_type
-def test_recorded_bytes(golden, name):
+def test_recorded_bytes(ggml_golden, name):
     encode, _ = CODECS[name]
-    np.testing.assert_array_equal(encode(golden["W"]), golden[f"{name}_bytes"])
+    np.testing.assert_array_equal(encode(ggml_golden["W"]), ggml_golden[f"{name}_bytes"])
 
 
 @each_type
-def test_recorded_values(golden, name):
+def test_recorded_values(ggml_golden, name):
     _, decode = CODECS[name]
-    values, expected = decode(golden[f"{name}_bytes"])[:16], golden[f"{name}_deq_rows0_16"]
+    values, expected = decode(ggml_golden[f"{name}_bytes"])[:16], ggml_golden[f"{name}_deq_rows0_16"]
     np.testing.assert_array_equal(values.view(np.uint32), expected.view(np.uint32))  # bits: 0 and -0 differ
 
 

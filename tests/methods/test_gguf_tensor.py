@@ -1,7 +1,5 @@
 """Matrices in the block formats of GGUF files: ggml's bytes, and what the formats promise."""
 
-from pathlib import Path
-
 import gguf
 import numpy as np
 import pytest
@@ -13,12 +11,6 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 BITS = {"Q8_0": 8.5, "Q5_1": 6, "Q5_0": 5.5, "Q4_1": 5, "Q4_0": 4.5, "MXFP4": 4.25}
 each_type = pytest.mark.parametrize("name", GGUF_TYPES)
-
-
-@pytest.fixture(scope="module")
-def golden():
-    with np.load(Path(__file__).parents[1] / "golden" / "ggml_blocks.npz") as data:
-        return dict(data)
 
 
 def normal(*shape, seed=0):
@@ -40,13 +32,13 @@ def test_zeros_stay_zeros(name):
 
 
 @pytest.mark.parametrize("name", [*GGUF_TYPES, "Q4_K"])
-def test_recorded_values(golden, name):
+def test_recorded_values(ggml_golden, name):
     """Of ggml, the K format included, which is only read here."""
-    data, expected = golden[f"{name}_bytes"], golden[f"{name}_deq_rows0_16"]
-    tensor = GgufTensor(data, golden["W"].shape, name)
+    data, expected = ggml_golden[f"{name}_bytes"], ggml_golden[f"{name}_deq_rows0_16"]
+    tensor = GgufTensor(data, ggml_golden["W"].shape, name)
     np.testing.assert_array_equal(tensor.rows(slice(16)), expected)
     if name in GGUF_TYPES:
-        np.testing.assert_array_equal(gguf_quantize(golden["W"], name).data, data)
+        np.testing.assert_array_equal(gguf_quantize(ggml_golden["W"], name).data, data)
 
 
 @pytest.mark.parametrize(("name", "decode"), [("Q8_0", decode_q8_0), ("Q4_0", decode_q4_0)])
