@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,12 +20,11 @@ from pathlib import Path
 import numpy as np
 
 import quantlab_helpers as ql
-from quantlab_helpers import kernels
+from quantlab_helpers import kernels, timing
 from quantlab_helpers.packed import pack_integers
 
 ROWS, COLUMNS = 16_384, 4_096
 TURNS = 15
-PAUSE = 0.1  # before each turn: the threads of BLAS keep their cores busy for some 30 ms after their work is done
 CONTEXT, TOKENS = 64, 32
 GROUPS = {"num_bits": 4, "per": "group", "group_size": 64}
 # llama.cpp's numbers of the formats that it is to convert SmolLM2's file to (enum llama_ftype).
@@ -38,16 +36,6 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians of {TURNS} turns")
     print_products(*products())
     print_decoding()
-
-
-def medians(contenders: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """Let all take turns and return the median of what each says of its own speed or time."""
-    found = {name: [] for name in contenders}
-    for _ in range(TURNS):
-        for name, measure in contenders.items():
-            time.sleep(PAUSE)
-            found[name].append(measure())
-    return {name: statistics.median(values) for name, values in found.items()}
 
 
 # Products
@@ -62,7 +50,7 @@ def products() -> tuple[dict[str, Callable], dict[str, int]]:
     four = kernels.Int4Blocks.from_packed(pack_integers(ql.quantize(weight, **GROUPS)))
     four_bytes = sum(array.nbytes for array in four.arrays)
     x_codes, x_scale = kernels.quantize_vector(x)
-    memory, read = np.ones(1 << 24, np.int64), _compiled_sum()
+    memory, read = np.ones(1 << 24, np.int64), kernels.compiled_loops().total
     calls = {
         "reading 128 MiB": lambda: read(memory),
         "float32, NumPy": lambda: weight @ x,
@@ -76,38 +64,13 @@ def products() -> tuple[dict[str, Callable], dict[str, int]]:
     return calls, dict(zip(calls, nbytes, strict=True))
 
 
-def _compiled_sum():
-    from numba import njit, prange
-
-    @njit(parallel=True)
-    def total(array):
-        pieces, result = array.reshape(-1, 1 << 16), 0
-        for i in prange(len(pieces)):
-            result += pieces[i].sum()
-        return result
-
-    return total
-
-
 def print_products(calls: dict[str, Callable], nbytes: dict[str, int]) -> None:
-    for call in calls.values():
-        call()  # compile
-    seconds = medians({name: lambda call=call: _seconds(call) for name, call in calls.items()})
+    seconds = timing.side_by_side(calls, TURNS)
     speed = {name: nbytes[name] / seconds[name] / 1e9 for name in seconds}
     for name in seconds:
         share, ratio = speed[name] / speed["reading 128 MiB"], seconds["float32, NumPy"] / seconds[name]
         compared = "" if name.startswith("reading") else f"{share:5.0%} of that {ratio:6.2f} times NumPy's float32"
         print(f"{name:16} {seconds[name] * 1e3:7.2f} ms {speed[name]:6.1f} GB/s {compared}")
-
-
-def _seconds(call: Callable, calls: int = 10) -> float:
-    """Seconds for a call, after some that wake threads and cores up."""
-    for _ in range(calls):
-        call()
-    start = time.perf_counter()
-    for _ in range(calls):
-        call()
-    return (time.perf_counter() - start) / calls
 
 
 # Decoding
@@ -128,7 +91,7 @@ def print_decoding() -> None:
             contenders |= {f"llama.cpp {name}": llama_decoder(Path(folder), name, tokens) for name in LLAMA_FORMATS}
         else:
             print("llama-cpp-python is not installed: no comparison with llama.cpp")
-        speed = medians(contenders)
+        speed = timing.medians(contenders, TURNS)
     for name in speed:
         line = f"{name:16} {speed[name]:7.1f} tokens/s {speed[name] / speed['float32, NumPy']:6.2f} times NumPy's"
         if (rival := f"llama.cpp {RIVALS.get(name)}") in speed:

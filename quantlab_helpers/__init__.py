@@ -31,7 +31,7 @@ _HOME = {
     }.items()
     for name in names.split()
 }
-_MODULES = ("plots", "explorers", "kernels", "lm")
+_MODULES = ("plots", "explorers", "kernels", "lm", "timing")
 
 __all__ = [*_HOME, *_MODULES]
 

@@ -169,3 +169,14 @@ def quantize_int8(x, smallest_scale, codes):
     for i in range(x.size):
         codes[i] = np.int8(np.rint(x[i] / scale))
     return scale
+
+
+def _total(array):
+    """The sum of int64 numbers, as many as a multiple of 65,536: it is here to see how fast memory can be read."""
+    pieces, result = array.reshape(-1, 1 << 16), np.int64(0)
+    for i in prange(len(pieces)):
+        result += pieces[i].sum()
+    return result
+
+
+total = compiled(_total, parallel=True)

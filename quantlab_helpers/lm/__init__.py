@@ -22,17 +22,20 @@ from .export import export_gguf
 from .measured import methods_measured, smollm2_measured
 from .model import LINEARS, LanguageModel, LlamaConfig
 from .quantize import matching, quantize_model, sensitivity
+from .shapes import KNOWN_SHAPES, ModelShape, random_model
 from .texts import Question, Tale, calibration_tales, calibration_text, evaluation_text, heldout_tales, joined
 from .tokenizer import Tokenizer
 
 __all__ = [
     "CACHE_FORMATS",
+    "KNOWN_SHAPES",
     "LINEARS",
     "Divergence",
     "KVCache",
     "LanguageModel",
     "LlamaConfig",
     "Measurement",
+    "ModelShape",
     "Perplexity",
     "Question",
     "Recall",
@@ -53,6 +56,7 @@ __all__ = [
     "methods_measured",
     "perplexity",
     "quantize_model",
+    "random_model",
     "recall_accuracy",
     "sensitivity",
     "smollm2_measured",
