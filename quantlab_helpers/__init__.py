@@ -26,6 +26,7 @@ _HOME = {
         "tensors": "load_tensor sample_tensors layer_inputs",
         "tables": "Table",
         "predictions": "predict",
+        "racing": "race",
         "exercises": "exercise hint show_solution",
         "setup_check": "check_setup",
     }.items()

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from IPython.display import display
 
 from .affine import SMALLEST_SCALE, quantize
 from .linear import MAX_TERMS, int8_matmul
+from .messages import Message
 from .packed import PackedTensor
 
 # Whoever changes these two must delete numba's cache of kernels_compiled.py, which does not notice.
@@ -40,6 +42,28 @@ def compiled_loops():
     except ImportError:  # not installed, or not for this Python or NumPy
         return None
     return kernels_compiled
+
+
+def compiled_or(function, instead, arguments: tuple):
+    """Return a learner's `function` compiled by numba, or `instead`, with a message why, where that cannot be.
+
+    arguments  such as it will be called with; it is called once, which compiles it
+    """
+    title = "Your function is not compiled: the cells below use a kernel of the course in its place."
+    try:
+        import numba
+    except ImportError:
+        display(Message("note", title, ("numba cannot be imported here. See requirements.txt.",)))
+        return instead
+    fast = numba.njit(function, fastmath=True)
+    try:
+        fast(*arguments)
+    except Exception as error:  # numba's own, and whatever the function raises
+        reason = next((line for line in str(error).splitlines()[1:] if line.strip()), str(error))
+        advice = "numba knows loops, numbers and most of NumPy. It said:"
+        display(Message("note", title, (advice, f"`{reason.strip()}`")))
+        return instead
+    return fast
 
 
 @dataclass(frozen=True, eq=False)

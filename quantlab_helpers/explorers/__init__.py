@@ -11,6 +11,7 @@ from .language_model import language_model
 from .layer_output import layer_output
 from .number_line import number_line
 from .outliers import outliers
+from .roofline import roofline
 from .smoothquant import smoothquant
 from .storage import storage
 
@@ -27,6 +28,7 @@ __all__ = [
     "layer_output",
     "number_line",
     "outliers",
+    "roofline",
     "smoothquant",
     "storage",
 ]

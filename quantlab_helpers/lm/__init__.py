@@ -23,6 +23,7 @@ from .measured import methods_measured, smollm2_measured
 from .model import LINEARS, LanguageModel, LlamaConfig
 from .quantize import matching, quantize_model, sensitivity
 from .shapes import KNOWN_SHAPES, ModelShape, random_model
+from .stand_in import smollm2_or_stand_in
 from .texts import Question, Tale, calibration_tales, calibration_text, evaluation_text, heldout_tales, joined
 from .tokenizer import Tokenizer
 
@@ -60,4 +61,5 @@ __all__ = [
     "recall_accuracy",
     "sensitivity",
     "smollm2_measured",
+    "smollm2_or_stand_in",
 ]

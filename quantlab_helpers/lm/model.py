@@ -223,10 +223,14 @@ class LanguageModel:
         gate, up = (apply_linear(self.weights[f"layers.{layer}.{name}"], x) for name in ("gate_proj", "up_proj"))
         return apply_linear(self.weights[f"layers.{layer}.down_proj"], swiglu(gate, up))
 
-    def generate(
+    def generate(self, prompt: str, max_tokens: int = 40, **options) -> str:
+        """Return the text with which the model goes on after `prompt`; the options are those of `stream`."""
+        return self.decode(list(self.stream(prompt, max_tokens, **options)))
+
+    def stream(
         self, prompt: str, max_tokens: int = 40, *, temperature: float = 0.0, rng=None, cache_format: str = "float32"
-    ) -> str:
-        """Return the text with which the model goes on after `prompt`.
+    ) -> Iterator[int]:
+        """Yield the tokens with which the model goes on after `prompt`, each as soon as it is known.
 
         max_tokens    stop after so many tokens, or where the model ends its text, or where its context is full
         temperature   0: always the likeliest token ("greedy"). Above 0: draw from softmax(logits / temperature), for
@@ -239,9 +243,9 @@ class LanguageModel:
             positive_number(temperature, "temperature")
             if not isinstance(rng, np.random.Generator):
                 raise TypeError(f"rng must be a np.random.Generator where temperature is above 0, not {rng!r}")
-        return self.decode(list(self._continuation(prompt, max_tokens, temperature, rng, cache_format)))
+        return self._continuation(prompt, max_tokens, temperature, rng, cache_format)
 
-    def _continuation(self, prompt, max_tokens, temperature, rng, cache_format="float32") -> Iterator[int]:
+    def _continuation(self, prompt, max_tokens, temperature, rng, cache_format) -> Iterator[int]:
         model, tokens = self.expanded(), self.tokenizer.encode_prompt(prompt)
         cache = KVCache(self.config, min(len(tokens) + max_tokens, self.config.max_context), format=cache_format)
         for _ in range(max_tokens):
