@@ -27,6 +27,7 @@ _HOME = {
         "tables": "Table",
         "predictions": "predict",
         "racing": "race",
+        "compiling": "compiled_or",
         "exercises": "exercise hint show_solution",
         "setup_check": "check_setup",
     }.items()

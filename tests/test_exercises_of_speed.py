@@ -93,7 +93,7 @@ def test_int8_kernel_is_the_kernel_of_the_package():
 
 @pytest.mark.skipif(compiled_loops() is None, reason="numba is not installed")
 def test_int8_kernel_gives_the_same_when_it_is_compiled():
-    loops = ql.kernels.compiled_or(KERNEL.reference, lambda: None, KERNEL.examples[0])
+    loops = ql.compiled_or(KERNEL.reference, lambda: None, KERNEL.examples[0])
     for case in KERNEL.all_cases():
         np.testing.assert_array_equal(loops(*case), KERNEL.reference(*case))
 

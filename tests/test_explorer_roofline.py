@@ -7,6 +7,7 @@ import pytest
 
 from quantlab_helpers import exercises
 from quantlab_helpers.explorers import roofline
+from quantlab_helpers.explorers.roofline import _ticks
 
 SIZES = {"float32": 4_000, "int8": 1_000, "int4": 500}
 WEIGHTS, BANDWIDTH, PEAK = 1_000, 1e5, 1e6  # 10 operations in the time of one byte
@@ -50,8 +51,13 @@ def test_every_position_is_drawn_and_told():
 def test_the_sentence_has_the_numbers():
     assert explorer().sentence(format="float32", batch=1) == (
         "float32, 1 token at a time: 0.5 operations for each byte that is read. In the time of one byte this machine "
-        "does 10: memory-bound. At most 25 tokens per second. Measured: 20, 80.0 % of it."
+        "does 10: memory-bound. At most 25 tokens per second. Measured: 20, 80.0 % of that."
     )
+
+
+@pytest.mark.parametrize(("low", "high", "words"), [(0.9, 2.1, "10 20 50 100"), (-1.2, 3.1, "0.1 1 10 100 1,000")])
+def test_ticks_are_round_numbers(low, high, words):
+    assert " ".join(_ticks(low, high).values()) == words
 
 
 def test_the_learners_function_drives_it():

@@ -91,43 +91,52 @@ def _draw(result: Roof) -> str:
     points = [speed for speeds in result.measured.values() for speed in speeds.values()]
     lowest = min(*(roof.min() for roof in result.roofs.values()), *points)
     highest = max(*(roof.max() for roof in result.roofs.values()), *points)
-    y_range = np.log10(lowest) - 0.15, np.log10(highest) + 0.35
-    decades = range(int(np.ceil(y_range[0])), int(np.floor(y_range[1])) + 1)
+    x_range = -0.2, np.log2(BATCHES[-1]) + 0.2
+    y_range = np.log10(lowest) - 0.25, np.log10(highest) + 0.35
     chart = Chart(
-        (-0.2, np.log2(BATCHES[-1]) + 0.2),
+        x_range,
         y_range,
         x_label="tokens at a time",
         y_label="tokens per second",
         x_ticks={np.log2(batch): f"{batch:,}" for batch in BATCHES},
-        y_ticks={power: f"{10**power:,}" for power in decades},
+        y_ticks=_ticks(*y_range),
         height=340,
     )
-    chart.band(-1, np.log2(result.bend), style.HIGHLIGHT)
-    for (name, roof), colour in zip(result.roofs.items(), _COLOURS, strict=False):
+    bend = float(np.log2(result.bend))
+    chart.band(x_range[0], bend, style.HIGHLIGHT)
+    for x, words, anchor in ((bend - 0.1, "memory-bound", "end"), (bend + 0.1, "compute-bound", "start")):
+        if x_range[0] < (x - 1.5 if anchor == "end" else x) and (x + 1.5 if anchor == "start" else x) < x_range[1]:
+            chart.text(x, y_range[1], words, anchor=anchor, dy=16)
+    for i, ((name, roof), colour) in enumerate(zip(result.roofs.items(), _COLOURS, strict=False)):
         is_chosen = name == result.format
         chart.line(np.log2(_FINE), np.log10(roof), colour, width=3.5 if is_chosen else 1.2)
-        chart.text(0, np.log10(roof[0]), name, colour=colour, anchor="start", bold=is_chosen, dx=6, dy=-8)
         speeds = result.measured.get(name, {})
         x, y = np.log2(list(speeds)), np.log10(list(speeds.values()))
-        chart.points(x, y, colour, radius=5 if is_chosen else 3)
+        chart.points(x, y, colour, radius=5.5 if is_chosen else 3)
+        below = len(result.roofs) - i
+        chart.text(x_range[1], y_range[0], name, colour=colour, anchor="end", bold=is_chosen, dx=-8, dy=-16 * below - 8)
     chart.points([np.log2(result.batch)], [np.log10(result.speed)], style.ERROR, radius=7)
-    top = y_range[1]
-    chart.text(np.log2(result.bend), top, "memory-bound", anchor="end", dx=-6, dy=16)
-    chart.text(np.log2(result.bend), top, "compute-bound", anchor="start", dx=6, dy=16)
-    chart.text(10.2, y_range[0], "lines: the roofs; points: measured", anchor="end", dx=-4, dy=-10)
+    chart.text(x_range[1], y_range[0], "lines: the roofs; dots below: measured", anchor="end", dx=-8, dy=-8)
     return chart.image("Lines of the tokens per second that reading and computing allow, over the tokens at a time")
+
+
+def _ticks(low: float, high: float) -> dict[float, str]:
+    """1, 2 and 5 times each power of ten from 10**low to 10**high, or the powers alone where there are many."""
+    steps = (1, 2, 5) if high - low < 2.5 else (1,)
+    numbers = [step * 10.0**power for power in range(int(low) - 1, int(high) + 2) for step in steps]
+    return {np.log10(number): f"{number:,.12g}" for number in numbers if low <= np.log10(number) <= high}
 
 
 def _describe(result: Roof) -> str:
     bound = "memory" if result.is_memory_bound else "compute"
     measured = result.measured.get(result.format, {}).get(result.batch)
-    found = f" Measured: {_round(measured)}, {style.percent(measured / result.speed)} of it." if measured else ""
+    found = f" Measured: {_round(measured)}, {style.percent(measured / result.speed)} of that." if measured else ""
     return (
         f"{result.format}, {result.batch:,} token{'' if result.batch == 1 else 's'} at a time: "
-        f"{result.intensity:.3g} operations for each byte that is read. In the time of one byte this machine does "
-        f"{result.balance:.3g}: {bound}-bound. At most {_round(result.speed)} tokens per second.{found}"
+        f"{_round(result.intensity)} operations for each byte that is read. In the time of one byte this machine does "
+        f"{_round(result.balance)}: {bound}-bound. At most {_round(result.speed)} tokens per second.{found}"
     )
 
 
-def _round(speed: float) -> str:
-    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+def _round(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

@@ -105,7 +105,7 @@ def test_anatomy(name):
 
 
 def test_the_only_cells_with_ignored_outputs():
-    """Only what depends on a model that a learner may not have."""
+    """Only what depends on a model that a learner may not have, and what measures time."""
     tagged = {
         (name, cell.source.splitlines()[0])
         for name in course.NAMES
@@ -114,4 +114,15 @@ def test_the_only_cells_with_ignored_outputs():
         or "NBVAL_" in cell.source
     }
     optional = 'if ql.lm.is_available("smollm2-135m"):'
-    assert tagged == {("06_small_language_model", optional), ("09_awq_and_smoothquant", optional)}
+    timed = (
+        'speeds = ql.race(models, "Once there was a girl named Rosa. She had a pink bell.")',
+        'ratios = {name: speed / speeds["float32"] for name, speed in speeds.items()}',
+        "import numpy as np",
+        "rows = []",
+        "measured = {name: {1: speeds[name]} for name in models}",
+        "nbytes = {name: m.nbytes for name, m in models.items()}",
+        "rng = np.random.default_rng(seed=0)",
+        "codes = rng.integers(-127, 128, (8192, 4096), dtype=np.int8)",
+    )
+    optional_cells = {("06_small_language_model", optional), ("09_awq_and_smoothquant", optional)}
+    assert tagged == optional_cells | {("10_speed", line) for line in timed}
