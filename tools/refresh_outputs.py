@@ -3,8 +3,10 @@
     python tools/refresh_outputs.py                     # all notebooks
     python tools/refresh_outputs.py notebooks/01*.ipynb
 
+    OPENBLAS_NUM_THREADS=2 python tools/refresh_outputs.py notebooks/10*.ipynb    # measures speed: all cores, all idle
+
 Only for authors: it rewrites the outputs of the files that it is given (never their cells' text). It stores no
-timings and no widget state: without a kernel, GitHub and JupyterLab show an explorer's picture at its start.
+timings of cells and no widget state: without a kernel, GitHub and JupyterLab show an explorer's picture at its start.
 """
 
 from __future__ import annotations

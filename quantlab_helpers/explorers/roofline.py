@@ -102,10 +102,10 @@ def _draw(result: Roof) -> str:
         y_ticks=_ticks(*y_range),
         height=340,
     )
-    bend = float(np.log2(result.bend))
+    bend = float(np.clip(np.log2(result.bend), *x_range))
     chart.band(x_range[0], bend, style.HIGHLIGHT)
     for x, words, anchor in ((bend - 0.1, "memory-bound", "end"), (bend + 0.1, "compute-bound", "start")):
-        if x_range[0] < (x - 1.5 if anchor == "end" else x) and (x + 1.5 if anchor == "start" else x) < x_range[1]:
+        if x_range[0] + 1.5 < x if anchor == "end" else x < x_range[1] - 1.5:  # is there room for it?
             chart.text(x, y_range[1], words, anchor=anchor, dy=16)
     for i, ((name, roof), colour) in enumerate(zip(result.roofs.items(), _COLOURS, strict=False)):
         is_chosen = name == result.format
@@ -116,7 +116,7 @@ def _draw(result: Roof) -> str:
         below = len(result.roofs) - i
         chart.text(x_range[1], y_range[0], name, colour=colour, anchor="end", bold=is_chosen, dx=-8, dy=-16 * below - 8)
     chart.points([np.log2(result.batch)], [np.log10(result.speed)], style.ERROR, radius=7)
-    chart.text(x_range[1], y_range[0], "lines: the roofs; dots below: measured", anchor="end", dx=-8, dy=-8)
+    chart.text(x_range[1], y_range[0], "lines: the roofs; dots: measured", anchor="end", dx=-8, dy=-8)
     return chart.image("Lines of the tokens per second that reading and computing allow, over the tokens at a time")
 
 

@@ -115,7 +115,7 @@ def test_the_only_cells_with_ignored_outputs():
     }
     optional = 'if ql.lm.is_available("smollm2-135m"):'
     timed = (
-        'speeds = ql.race(models, "Once there was a girl named Rosa. She had a pink bell.")',
+        r'speeds = ql.race(models, "Ten facts about the Moon:\n1.")',
         'ratios = {name: speed / speeds["float32"] for name, speed in speeds.items()}',
         "import numpy as np",
         "rows = []",
