@@ -14,7 +14,7 @@ from .svg import Chart
 
 BATCHES = tuple(2**i for i in range(11))  # tokens at a time
 _COLOURS = (style.ORIGINAL, style.QUANTIZED, style.GOOD, style.SERIES[3])
-_FINE = np.geomspace(BATCHES[0], BATCHES[-1], 61)  # where the roofs are drawn: bends are between the positions, too
+_FINE = np.geomspace(BATCHES[0], BATCHES[-1], 161)  # where the roofs are drawn: bends are between the positions, too
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def roofline(
         title="The roof over this machine: what bounds the tokens per second?",
         controls=(
             Control("format", "weights", formats, formats[0]),
-            Control("batch", "tokens at a time", BATCHES, 1),
+            Control("batch", "batch", BATCHES, 1),
         ),
         compute=compute,
         draw=_draw,
