@@ -3,10 +3,8 @@
     python tools/refresh_outputs.py                     # all notebooks
     python tools/refresh_outputs.py notebooks/01*.ipynb
 
-    OPENBLAS_NUM_THREADS=2 python tools/refresh_outputs.py notebooks/10*.ipynb    # measures speed: all cores, all idle
-
 Only for authors: it rewrites the outputs of the files that it is given (never their cells' text). It stores no
-timings of cells and no widget state: without a kernel, GitHub and JupyterLab show an explorer's picture at its start.
+timings and no widget state: without a kernel, GitHub and JupyterLab show an explorer's picture at its start.
 """
 
 from __future__ import annotations
@@ -45,6 +43,7 @@ def refresh(path: Path) -> None:
 def main(arguments: list[str]) -> None:
     paths = [Path(argument) for argument in arguments] or sorted(NOTEBOOKS.glob("*.ipynb"))
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the same sums as in the tests
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # and what is measured against them has one core, too
     for path in tqdm(paths, unit="notebook"):
         refresh(path)
 
