@@ -26,7 +26,7 @@ _HOME = {
         "tensors": "load_tensor sample_tensors layer_inputs",
         "tables": "Table",
         "predictions": "predict",
-        "exercises": "exercise hint show_solution",
+        "exercises": "exercise hint show_solution grade",
         "setup_check": "check_setup",
     }.items()
     for name in names.split()
