@@ -27,6 +27,7 @@ _HOME = {
         "tables": "Table",
         "predictions": "predict",
         "exercises": "exercise hint show_solution grade",
+        "record": "progress export_progress",
         "setup_check": "check_setup",
     }.items()
     for name in names.split()

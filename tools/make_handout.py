@@ -44,17 +44,20 @@ _MARKS = ("    ### BEGIN SOLUTION", "    ### END SOLUTION")  # nbgrader cuts out
 _NBGRADER_CONFIG = '''\
 """nbgrader for QuantLab. Run nbgrader in this folder, in an environment that has the course's requirements, too."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 c = get_config()  # noqa: F821 (nbgrader defines it)
 c.CourseDirectory.course_id = "quantlab"
 c.ClearSolutions.code_stub = {{"python": "{code}"}}
 c.ClearSolutions.text_stub = "{text}"
-c.Execute.timeout = 120  # seconds for a cell
+c.Execute.timeout = 60  # seconds for a cell
 
-# What students pass is graded here, but it is not you who passes it: keep it out of your own progress.
+# What students pass while they are graded is not your own progress.
 os.environ["QUANTLAB_HOME"] = tempfile.mkdtemp(prefix="quantlab-grading-")
+atexit.register(shutil.rmtree, os.environ["QUANTLAB_HOME"], ignore_errors=True)
 '''
 
 _README = """\
@@ -233,7 +236,9 @@ def _mark_for_nbgrader(notebook) -> None:
         if name := lessons.exercise_in(cell):
             cell.source = lessons.solved_source(cell.source, marks=_MARKS)
             cell.metadata.nbgrader = _nbgrader(name, solution=True)
-            source = f'# Checks {name} once more and counts its points.\nql.grade("{name}", {name}, points={points[name]})'
+            source = (
+                f'# Checks {name} once more and counts its points.\nql.grade("{name}", {name}, points={points[name]})'
+            )
             grading = _nbgrader(f"{name}-points", grade=True, locked=True, points=points[name])
             cells.append(new_code_cell(source, id=f"{cell.id}-points", metadata={"nbgrader": grading}))
         elif cell.source == lessons.ANSWER:
@@ -306,7 +311,7 @@ def main(arguments: list[str]) -> None:
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", metavar="NEW_FOLDER", type=Path)
-    parser.add_argument("notebooks", metavar="NOTEBOOK", nargs="*", help='such as 05 or 05_per_channel; default: all')
+    parser.add_argument("notebooks", metavar="NOTEBOOK", nargs="*", help="such as 05 or 05_per_channel; default: all")
     parser.add_argument("--strip", action="append", choices=("outputs", "answers", "explorers"), default=[])
     parser.add_argument("--solved", action="store_true")
     parser.add_argument("--nbgrader", action="store_true")

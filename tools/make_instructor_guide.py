@@ -112,7 +112,9 @@ def section_minutes(notebook) -> list[int]:
     ends = itertools.accumulate(section.length for section in sections)
     length = sum(section.length for section in sections)
     shared = [0, *(round(rest * end / length) for end in ends)]  # up to the end of each: so they add up
-    return [minutes + after - before for minutes, (before, after) in zip(fixed, itertools.pairwise(shared), strict=True)]
+    return [
+        minutes + after - before for minutes, (before, after) in zip(fixed, itertools.pairwise(shared), strict=True)
+    ]
 
 
 def _named(section) -> str:

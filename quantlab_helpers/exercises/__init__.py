@@ -15,6 +15,7 @@ from collections.abc import Callable
 from IPython.display import Code, display
 
 from ..messages import Message
+from ..record import note_pass
 from .base import Exercise, Report
 
 _attempts: dict[str, int] = {}  # how often each exercise was tried in this session, stubs not counted
@@ -44,10 +45,13 @@ def exercise(name: str) -> Callable:
 
     def check(function: Callable) -> Callable:
         report = task.check(function)
-        _latest[name] = function
         if report.state != "not started":
             _attempts[name] = _attempts.get(name, 0) + 1
         display(_as_message(task, report))
+        if function is not task.reference:
+            _latest[name] = function
+            if report.state == "passed":
+                note_pass(name)
         return function if report.state == "passed" else task.reference
 
     return check
@@ -64,7 +68,9 @@ def grade(name: str, function: Callable, points: float = 1) -> float:
     report = task.check(written) if written else Report("not started", len(task.all_cases()))
     earned = float(points) if report.state == "passed" else math.floor(10 * points * report.right / report.tried) / 10
     kind = {"passed": "good", "failed": "hint"}.get(report.state, "note")
-    display(Message(kind, f"{name}: {earned:g} of {points:g} points.", (f"{report.right} of {report.tried} examples.",)))
+    display(
+        Message(kind, f"{name}: {earned:g} of {points:g} points.", (f"{report.right} of {report.tried} examples.",))
+    )
     return earned
 
 
