@@ -324,7 +324,8 @@ def main(arguments: list[str]) -> None:
         make_handout(given.folder, names, **options)
     except (OSError, ValueError) as error:
         sys.exit(f"Nothing was written: {error}.")
-    print(f"{given.folder}: {len(names)} notebooks. How to go on stands in {given.folder / 'README.md'}.")
+    count = "1 notebook" if len(names) == 1 else f"{len(names)} notebooks"
+    print(f"{given.folder}: {count}. How to go on stands in {given.folder / 'README.md'}.")
     if not given.nbgrader and not given.solved and "outputs" not in given.strip:
         print("The stored outputs are still there, and give the predictions away: --strip outputs leaves them out.")
 

@@ -186,10 +186,10 @@ def _table(headers: list[str], rows: list[tuple]) -> str:
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         sys.exit(__doc__)
-    path = Path(arguments[0])
+    path, text = Path(arguments[0]), guide()
     try:
         with open(path, "x", encoding="utf-8") as file:
-            file.write(guide())
+            file.write(text)
     except FileExistsError:
         sys.exit(f"{path} exists already, and nothing is written over: choose a new name.")
     except OSError as error:
