@@ -41,7 +41,7 @@ def note_pass(name: str) -> None:
     try:
         if name not in _passed():
             now = datetime.now().astimezone().isoformat(timespec="seconds")
-            local_files.update_json(_FILE, lambda passed: {name: now, **passed}, _is_valid)
+            local_files.update_json(_FILE, lambda passed: {**passed, name: passed.get(name, now)}, _is_valid)
     except Exception as error:
         if str(error) not in _problems_told:
             _problems_told.add(str(error))
@@ -49,16 +49,16 @@ def note_pass(name: str) -> None:
 
 
 def progress() -> Table:
-    """Return a table of the notebooks: how many of their exercises are passed, which are left, and the last pass."""
+    """Return a table of the notebooks: how many exercises are passed, when the last one was, and which are left."""
     passed, rows = _passed(), []
     for notebook, exercises in NOTEBOOKS.items():
         times = [passed[name] for name in exercises if name in passed]
         left = ", ".join(name for name in exercises if name not in passed)
         last = max(map(datetime.fromisoformat, times)).strftime("%Y-%m-%d %H:%M") if times else ""
-        rows.append([notebook, f"{len(times)} of {len(exercises)}", left, last])
+        rows.append([notebook, f"{len(times)} of {len(exercises)}", last, left])
     everything = [name for exercises in NOTEBOOKS.values() for name in exercises]
     caption = f"{len(passed.keys() & set(everything))} of {len(everything)} exercises passed"
-    return Table(["notebook", "passed", "to do", "last passed"], rows, caption)
+    return Table(["notebook", "passed", "last passed", "to do"], rows, caption)
 
 
 def export_progress(path, *, learner: str = "") -> Path:

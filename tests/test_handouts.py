@@ -1,5 +1,6 @@
 """Hand-outs: what is stripped is gone, the rest runs, and nothing that exists is ever touched."""
 
+import ast
 import itertools
 import re
 import shutil
@@ -68,6 +69,13 @@ def test_what_is_stripped_is_gone_and_the_rest_is_there(handout):
         nbformat.validate(notebook)
         if not strip:
             assert notebook == original
+
+
+@pytest.mark.parametrize("name", course.NAMES)
+def test_an_explorer_ends_its_cell_so_that_nothing_else_goes_with_it(name):
+    for cell in course.read(name).cells:
+        if (rest := lessons.without_explorer(cell)) is not None:
+            assert len(ast.parse(cell.source).body) == len(ast.parse(rest).body) + 1
 
 
 def test_no_other_text_is_lost(handout):

@@ -51,7 +51,8 @@ def explorer_in(cell) -> str:
 def model_answers(cell) -> list[str]:
     """What a good answer mentions, by the cell's fold, for each question."""
     found = FOLD.search(cell.source) if cell.cell_type == "markdown" else None
-    return re.split(r"^\d+\. ", found.group(1), flags=re.MULTILINE)[1:] if found else []
+    answers = re.split(r"^\d+\. ", found.group(1), flags=re.MULTILINE)[1:] if found else []
+    return [answer.strip() for answer in answers]
 
 
 def text_of(cell) -> str:

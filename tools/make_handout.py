@@ -86,6 +86,7 @@ In this folder, in an environment that has the course's `requirements.txt` and `
 nbgrader generate_assignment {name}   # source/ -> release/, the students' version
 nbgrader autograde {name}             # submitted/STUDENT/{name}/ -> autograded/ and gradebook.db
 nbgrader export                       # all scores as grades.csv
+nbgrader generate_feedback {name}     # feedback/STUDENT/{name}/, a page for each student
 ```
 
 Students need the course's package: install it for them, or give them a plain hand-out as well. A right function earns
@@ -100,6 +101,7 @@ def make_handout(
     folder: Path, names=lessons.NAMES, *, strip=frozenset(), solved: bool = False, nbgrader: bool = False
 ) -> None:
     """Write the hand-out to `folder`, which must be new or empty: FileExistsError says what to do."""
+    folder = folder.absolute()
     _check_free(folder)
     unfinished = folder.with_name(f"{folder.name}.unfinished-{uuid.uuid4().hex[:8]}")
     try:

@@ -158,12 +158,12 @@ def _explorers(notebook) -> str:
 
 def _exercise(section) -> str:
     task = exercises.get(section.exercise)
-    mistakes = [(wrong.mistake, wrong.hint) for wrong in task.wrong_answers]
-    hints = "\n".join(f"{step}. {hint}" for step, hint in enumerate(task.hints, start=1))
+    mistakes = [(_plain(wrong.mistake), _plain(wrong.hint)) for wrong in task.wrong_answers]
+    hints = "\n".join(f"{step}. {_plain(hint)}" for step, hint in enumerate(task.hints, start=1))
     return "\n\n".join(
         [
             f"### Exercise `{task.name}` {section.difficulty} ({section.stated} minutes)",
-            f"Checked: {task.checked}.",
+            f"Checked: {_plain(task.checked)}.",
             f"Hints:\n\n{hints}",
             _table(["common mistake", "the hint that it earns"], mistakes),
             f"```python\n{inspect.getsource(task.reference).rstrip()}\n```",
@@ -176,6 +176,12 @@ def _reflections(notebook) -> str:
     answers = [answer for cell in notebook.cells for answer in lessons.model_answers(cell)]
     parts = [f"**{question}**\n\n{answer}" for question, answer in zip(questions, answers, strict=True)]
     return "\n\n".join(["### Reflections", *parts]) if parts else ""
+
+
+def _plain(text: str) -> str:
+    """Text of an exercise as Markdown: code in backticks and *emphasis* stay, but 2**b is no bold type."""
+    special = re.compile(r"`[^`]*`|\*\*|[<$]")
+    return special.sub(lambda found: found[0] if "`" in found[0] else re.sub(r"(.)", r"\\\1", found[0]), text)
 
 
 def _table(headers: list[str], rows: list[tuple]) -> str:
