@@ -19,6 +19,7 @@ from .evaluate import (
     recall_accuracy,
 )
 from .export import export_gguf
+from .folder import export_safetensors
 from .measured import methods_measured, smollm2_measured
 from .model import LINEARS, LanguageModel, LlamaConfig
 from .quantize import matching, quantize_model, sensitivity
@@ -46,6 +47,7 @@ __all__ = [
     "calibration_text",
     "evaluation_text",
     "export_gguf",
+    "export_safetensors",
     "fetch",
     "heldout_tales",
     "is_available",
