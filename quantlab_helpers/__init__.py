@@ -28,7 +28,8 @@ _HOME = {
         "predictions": "predict",
         "racing": "race",
         "compiling": "compiled_or",
-        "exercises": "exercise hint show_solution",
+        "exercises": "exercise hint show_solution grade",
+        "record": "progress export_progress",
         "setup_check": "check_setup",
     }.items()
     for name in names.split()

@@ -87,7 +87,9 @@ class Explorer:
         rows = [_ControlRow(control) for control in self.controls]
         picture = self._precomputed(rows) if self.is_precomputed else self._live(rows)
         heading = widgets.HTML(f"<strong>{html.escape(self.title)}</strong>")
-        return widgets.VBox([heading, *(row.box for row in rows), picture]).add_class("quantlab-explorer")
+        panel = widgets.VBox([heading, *(row.box for row in rows), picture]).add_class("quantlab-explorer")
+        # The website asks for this one: such a panel goes on working on a page without a kernel.
+        return panel.add_class("quantlab-precomputed") if self.is_precomputed else panel
 
     def _precomputed(self, rows):
         """A stack of stacks, one level for each control: a level shows the page that its slider points to."""

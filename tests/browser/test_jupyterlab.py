@@ -1,8 +1,12 @@
 """Every notebook as a learner meets it: in JupyterLab, in a browser, with mouse and keyboard."""
 
+import inspect
+
 import course
 import pytest
 from playwright.sync_api import expect
+
+from quantlab_helpers import exercises
 
 LESSONS = [name for name in course.NAMES if course.exercises_in(name)]
 
@@ -53,8 +57,8 @@ def test_a_wrong_answer_earns_a_hint_and_a_right_one_a_green_line(open_notebook,
     notebook = open_notebook(name)
     notebook.run_all()
     cell = notebook.cell_with(f'@ql.exercise("{exercise}")')
-    task = course.exercises.get(exercise)
-    arguments = ", ".join(course.inspect.signature(task.reference).parameters)
+    task = exercises.get(exercise)
+    arguments = ", ".join(inspect.signature(task.reference).parameters)
     stub = f'@ql.exercise("{exercise}")\ndef {task.reference.__name__}({arguments}):\n    return 12345'
     assert f"✗ {exercise}: not right yet" in notebook.type_and_run(cell, stub)
     expect(cell.locator("[data-kind=hint]")).to_be_visible()
