@@ -45,13 +45,13 @@ def test_every_position_is_drawn_and_told():
         sentence = shown.sentence(**positions)
         assert ("memory-bound" if result.is_memory_bound else "compute-bound") in sentence
         speed = MEASURED.get(positions["format"], {}).get(positions["batch"])
-        assert ("Measured" in sentence) == (speed is not None)
+        assert ("Reached" in sentence) == (speed is not None)
 
 
 def test_the_sentence_has_the_numbers():
     assert explorer().sentence(format="float32", batch=1) == (
         "float32, 1 token at a time: 0.5 operations for each byte that is read. In the time of one byte this machine "
-        "does 10: memory-bound. At most 25 tokens per second. Measured: 20, 80.0 % of that."
+        "does 10: memory-bound. At most 25 tokens per second. Reached: 20, 80.0 % of that."
     )
 
 

@@ -130,7 +130,7 @@ def _ticks(low: float, high: float) -> dict[float, str]:
 def _describe(result: Roof) -> str:
     bound = "memory" if result.is_memory_bound else "compute"
     measured = result.measured.get(result.format, {}).get(result.batch)
-    found = f" Measured: {_round(measured)}, {style.percent(measured / result.speed)} of that." if measured else ""
+    found = f" Reached: {_round(measured)}, {style.percent(measured / result.speed)} of that." if measured else ""
     return (
         f"{result.format}, {result.batch:,} token{'' if result.batch == 1 else 's'} at a time: "
         f"{_round(result.intensity)} operations for each byte that is read. In the time of one byte this machine does "
