@@ -29,12 +29,13 @@ _HOME = {
         "racing": "race",
         "compiling": "compiled_or",
         "exercises": "exercise hint show_solution grade",
+        "summary_page": "summary_page",
         "record": "progress export_progress",
         "setup_check": "check_setup",
     }.items()
     for name in names.split()
 }
-_MODULES = ("plots", "explorers", "kernels", "lm", "timing")
+_MODULES = ("capstone", "explorers", "kernels", "lm", "plots", "timing")
 
 __all__ = [*_HOME, *_MODULES]
 
