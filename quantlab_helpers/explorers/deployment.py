@@ -122,7 +122,7 @@ def _draw(result: Deployment) -> str:
     reach = 2.2 * longest  # the right half is for words
     ticks = {tick: f"{tick:g}" for tick in MaxNLocator(4).tick_values(0, longest) if tick <= longest}
     chart = Chart((0, reach), (0, rows + 1.4), x_label="GB", x_ticks=ticks, y_ticks=False, width=720, height=340)
-    for where, (part, colour) in zip((0.01, 0.13, 0.25, 0.45, 0.6), _PARTS, strict=True):
+    for where, (part, colour) in zip((0.01, 0.13, 0.25, 0.48, 0.62), _PARTS, strict=True):
         chart.text(where * reach, rows + 1, "\N{BLACK SQUARE}", colour=colour, anchor="start", size=16)
         chart.text(where * reach, rows + 1, part, anchor="start", dx=15, dy=-1)
     for row, candidate in enumerate(result.candidates):
@@ -158,7 +158,7 @@ def _bar(chart: Chart, base: float, candidate: Candidate, result: Deployment, re
 
 
 def _speed(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _size(nbytes: float) -> str:

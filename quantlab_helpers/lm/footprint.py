@@ -8,7 +8,8 @@ operations with each number that it reads, so on most devices the reading sets t
 the weights are read once for all of them; each has keys and values of its own. Williams et al., "Roofline: an
 insightful visual performance model", CACM 52 (2009); for language models: Pope et al., arXiv 2211.05102.
 
-The weights are held as `quantize_model` holds them, to the byte. Scales are float32 here; llama.cpp's are float16.
+The weights are held as `quantize_model` holds them, to the byte. (Kernels of 4 bits fill rows up to a multiple of 64.)
+Scales are float32 here; llama.cpp's are float16.
 """
 
 from __future__ import annotations
