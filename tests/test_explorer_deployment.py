@@ -97,3 +97,31 @@ def test_a_device_and_a_model_of_the_learners_own():
     explorer = deployment({"mine": mine}, {"TinyTales": shape})
     assert "TinyTales on mine" in explorer.sentence()
     assert all("nan" not in explorer.frame(**position) for position in explorer.positions())
+
+
+def test_what_the_notebook_says_to_notice(explorer):
+    (noticed,) = [c.source for c in course.read(NOTEBOOK).cells if c.source.startswith("**What to notice.**")]
+
+    def at(**position):
+        return explorer.compute(**{**explorer.at_start(), **position})
+
+    def speed(result, name):
+        return next(c.tokens_per_second for c in result.candidates if c.name == name)
+
+    assert (at().model, at().device.name) == ("Llama-3.2-1B", "Raspberry Pi 5")
+    assert [at(tokens=t).chosen.name for t in (512, 2048, 8192, 32768)] == ["AWQ"] * 3 + ["INT8"]
+    long = at(tokens=32768)
+    assert f"{long.chosen.footprint.kv_cache / 1e9:.2f} GB" == "1.07 GB" and "1.07 GB" in noticed
+    assert 1 < speed(long, "AWQ") / speed(long, "INT8") < 1.2
+    assert at(tokens=131072).chosen is None and at(tokens=131072, cache_format="int8").chosen is None
+    back = at(tokens=32768, cache_format="int8").chosen
+    assert back.name == "AWQ" and f"{back.tokens_per_second:.1f} tokens/s" in noticed
+    users = [at(device="laptop", floor=0.01, users=n).chosen.name for n in (1, 4, 16, 64)]
+    assert users == ["INT8"] * 3 + ["FP16"]
+    many = at(device="laptop", floor=0.01, users=64).chosen.footprint
+    assert f"({many.kv_cache / 1e9:.2f} GB) outweigh even FP16's weights ({many.weights / 1e9:.2f} GB)" in noticed
+    assert at(device="laptop", floor=0.01, users=64, cache_format="int8").chosen.name == "INT8"
+    size = at().chosen.footprint
+    assert size.embedding == pytest.approx(size.weights / 2, rel=0.05)
+    assert f"{size.workspace / 1e6:.0f} MB" in noticed
+    assert f"{lm.KNOWN_SHAPES['Llama-3.2-1B'].config.vocab_size:,} words" in noticed

@@ -77,9 +77,7 @@ def deployment(devices: Mapping[str, Device] | None = None, models: Mapping[str,
         title="What fits, how fast, how good?",
         controls=(
             Control("device", "device", tuple(devices), tuple(devices)[min(1, len(devices) - 1)]),
-            Control(
-                "model", "model", tuple(models), "SmolLM2-1.7B" if "SmolLM2-1.7B" in models else next(iter(models))
-            ),
+            Control("model", "model", tuple(models), tuple(models)[len(models) // 2]),
             Control("tokens", "context", _TOKENS, 2048, "{:,} tokens".format),
             Control("users", "users", _USERS, 1),
             Control("cache_format", "KV cache", _CACHES, "float16"),
