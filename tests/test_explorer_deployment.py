@@ -2,6 +2,7 @@
 
 import re
 
+import course
 import pytest
 
 from quantlab_helpers import lm
