@@ -21,6 +21,7 @@ from .evaluate import (
     recall_accuracy,
 )
 from .export import export_gguf
+from .folder import export_safetensors
 from .footprint import WEIGHT_FORMATS, Footprint, footprint, hold_in, kv_cache_bytes
 from .measured import methods_measured, smollm2_measured
 from .model import LINEARS, LanguageModel, LlamaConfig
@@ -55,6 +56,7 @@ __all__ = [
     "candidates",
     "evaluation_text",
     "export_gguf",
+    "export_safetensors",
     "fetch",
     "footprint",
     "heldout_tales",

@@ -16,7 +16,7 @@ Where all are `KernelLinear`s, single tokens go through compiled code (`decode.p
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -52,6 +52,8 @@ class LlamaConfig:
     rope_layout: str = "half"
     rope_factors: tuple[float, ...] | None = None  # each of the head_size/2 frequencies is divided by its factor
     norm_eps: float = 1e-5
+    # What config.json says of these factors, if the model comes from there: kept for those who export it.
+    rope_scaling: Mapping | None = field(default=None, compare=False)
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """The name and the shape (out, in) of every linear layer, in the order in which they are used."""

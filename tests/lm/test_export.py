@@ -87,6 +87,9 @@ def test_smollm2_comes_back(tmp_path, smollm2):
     again = lm.load(lm.export_gguf(smollm2, tmp_path / "m.gguf", "Q8_0"))
     assert again.encode(TEXT) == smollm2.encode(TEXT)
     assert again.tokenizer.bos is None and again.tokenizer.stop_tokens == smollm2.tokenizer.stop_tokens
+    assert again.tokenizer.chat_template == smollm2.tokenizer.chat_template
+    assert "<|im_start|>assistant" in smollm2.tokenizer.chat_template
+    assert [again.tokenizer.eos] == smollm2.encode("<|im_end|>")  # and not <|endoftext|>, whose number is lower
     weight = smollm2.weights["layers.5.q_proj"]
     np.testing.assert_array_equal(again.weights["layers.5.q_proj"], gguf_quantize(weight, "Q8_0").dequantize())
 
