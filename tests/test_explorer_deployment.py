@@ -126,3 +126,16 @@ def test_what_the_notebook_says_to_notice(explorer):
     assert size.embedding == pytest.approx(size.weights / 2, rel=0.05)
     assert f"{size.workspace / 1e6:.0f} MB" in noticed
     assert f"{lm.KNOWN_SHAPES['Llama-3.2-1B'].config.vocab_size:,} words" in noticed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"devices": {}}, "devices must be a dict of at least one name with its Device"),
+        ({"devices": lm.DEVICES["phone"]}, "devices must be"),
+        ({"models": {"mine": lm.load("tinytales")}}, "models must be a dict of at least one name with its ModelShape"),
+    ],
+)
+def test_refuses_what_is_no_device_or_shape(arguments, told):
+    with pytest.raises(TypeError, match=told):
+        deployment(**arguments)

@@ -48,8 +48,8 @@ def deployment(devices: Mapping[str, Device] | None = None, models: Mapping[str,
     devices  by name; None: those of `ql.lm.DEVICES`
     models   shapes by name; None: those of `ql.lm.KNOWN_SHAPES`
     """
-    devices = dict(DEVICES if devices is None else devices)
-    models = dict(KNOWN_SHAPES if models is None else models)
+    devices = _named(DEVICES if devices is None else devices, "devices", Device)
+    models = _named(KNOWN_SHAPES if models is None else models, "models", ModelShape)
 
     @cached
     def found(device, model, tokens, users, cache_format):
@@ -87,6 +87,12 @@ def deployment(devices: Mapping[str, Device] | None = None, models: Mapping[str,
         draw=_draw,
         describe=_describe,
     )
+
+
+def _named(given, name: str, kind: type) -> dict:
+    if not isinstance(given, Mapping) or not given or not all(isinstance(value, kind) for value in given.values()):
+        raise TypeError(f"{name} must be a dict of at least one name with its {kind.__name__}, not {given!r}")
+    return dict(given)
 
 
 def _changes(chosen, **position) -> tuple[str, ...]:

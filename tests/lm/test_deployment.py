@@ -1,5 +1,7 @@
 """Devices, and the rule that chooses a format for them."""
 
+import itertools
+
 import pytest
 
 from quantlab_helpers import lm
@@ -74,3 +76,11 @@ def test_the_rule():
     laptop = lm.DEVICES["laptop"]
     assert _choose(device=laptop, floor=0.01, users=1).name == "INT8"
     assert _choose(device=laptop, floor=0.01, users=16).name == "FP16"
+
+
+def test_formats_differ_by_more_than_the_noise():
+    measured = lm.methods_measured("smollm2-135m")
+    rows = [measured[lm.WEIGHT_FORMATS[name].measured] for name in ("INT8", "AWQ", "GPTQ", "NF4", "INT4")]
+    for better, worse in itertools.pairwise(rows):
+        noise = better["divergence_standard_error"] + worse["divergence_standard_error"]
+        assert better["divergence"] + 2 * noise < worse["divergence"]
