@@ -3,6 +3,7 @@
 from .awq import awq
 from .base import Control, Explorer
 from .buckets import buckets
+from .deployment import deployment
 from .formats import formats
 from .gptq_columns import gptq_columns
 from .gptq_settings import gptq_settings
@@ -20,6 +21,7 @@ __all__ = [
     "Explorer",
     "awq",
     "buckets",
+    "deployment",
     "formats",
     "gptq_columns",
     "gptq_settings",
