@@ -33,7 +33,7 @@ from .tables import Table
 from .validation import positive_number
 
 Recipe = Callable[[LanguageModel, str], LanguageModel]
-PROMPT, TOKENS, TURNS = "Once there was a girl named Rosa.", 48, 5
+PROMPT, TOKENS, TURNS = "Once there was a girl named Rosa.", 48, 3
 # What may hold weights: these say truly how many bytes they take, and compute from nothing else.
 _HOLDERS = (np.ndarray, PackedTensor, KernelLinear, GgufTensor, Nf4Tensor, LlmInt8Linear, W8A8Linear)
 _FILE = "scores.json"
@@ -51,7 +51,7 @@ class Budget:
     """
 
     megabytes: float = 0.8
-    tokens_per_second: float = 1000
+    tokens_per_second: float = 500
     divergence: float = 0.0012
 
     def __post_init__(self):
@@ -106,22 +106,23 @@ class _Objection(Exception):
 
 @dataclass(frozen=True)
 class Score:
-    """What `score` measured, which shows itself: a table beside the references, and what to do next.
+    """What `score` measured, which shows itself: a table, and what to do next.
 
+    table    the recipe, if there was something to measure, beside the references
     passed   whether all three limits are kept
     found    megabytes, tokens_per_second and divergence of the recipe by name; empty if there was nothing to measure
     """
 
     message: Message
+    table: Table
     passed: bool = False
     found: dict[str, float] = dataclasses.field(default_factory=dict)
-    table: Table | None = None
 
     def __repr__(self):
-        return "\n\n".join(repr(part) for part in (self.table, self.message) if part is not None)
+        return f"{self.table!r}\n\n{self.message!r}"
 
     def _repr_html_(self):
-        return "".join(part._repr_html_() for part in (self.table, self.message) if part is not None)
+        return self.table._repr_html_() + self.message._repr_html_()
 
 
 def score(recipe: Recipe, budget: Budget | None = None, name: str = "my recipe") -> Score:
@@ -133,20 +134,22 @@ def score(recipe: Recipe, budget: Budget | None = None, name: str = "my recipe")
     budget = Budget() if budget is None else budget
     if not isinstance(budget, Budget):
         raise TypeError(f"budget must be a Budget(megabytes, tokens_per_second, divergence), not {budget!r}")
+    models, objection = {"float32": _yardstick().baseline, **_references()}, ""
     try:
-        mine = quantized_by(recipe)
-    except _Objection as objection:
-        return Score(Message("hint", f"{name}: no score yet.", (str(objection),)))
-    models = {"float32": _yardstick().baseline, **_references(), name: mine}
+        models[name] = quantized_by(recipe)
+    except _Objection as error:
+        objection = str(error)
     speeds = timing.medians({label: _writer(model) for label, model in models.items()}, TURNS)
     found = {label: measured(model, speeds[label]) for label, model in models.items()}
-    lines = _missed(mine, found[name], budget)
+    table = _table(found, budget)
+    if objection:
+        return Score(Message("hint", f"{name}: no score yet.", (objection,)), table)
+    lines = _missed(models[name], found[name], budget)
     passed = not lines
     if problem := _keep(name, found[name], passed):
         lines.append(problem)
     title = "within budget in size, speed and divergence." if passed else "over budget."
-    message = Message("good" if passed else "hint", f"{name}: {title}", tuple(lines))
-    return Score(message, passed, found[name], _table(found, budget))
+    return Score(Message("good" if passed else "hint", f"{name}: {title}", tuple(lines)), table, passed, found[name])
 
 
 def quantized_by(recipe: Recipe) -> LanguageModel:

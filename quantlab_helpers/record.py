@@ -29,6 +29,7 @@ NOTEBOOKS = {
     "08_gptq": ("gptq_column", "gptq_in_order"),
     "09_awq_and_smoothquant": ("choose_alpha", "fold_scales"),
     "10_speed": ("tokens_per_second", "int8_kernel"),
+    "11_deploy": ("kv_cache_bytes", "largest_context"),
 }
 _FILE = "progress.json"  # the name of each exercise that was passed, and when it was for the first time
 _problems_told: set[str] = set()

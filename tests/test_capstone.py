@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import re
 
+import course
 import numpy as np
 import pytest
 
@@ -88,9 +90,45 @@ class FreeLayer:
 )
 def test_what_cannot_be_scored_earns_its_hint_and_is_not_kept(recipe, hint):
     result = score(recipe, name="mine")
-    assert not result.passed and result.table is None and not result.found
+    assert not result.passed and not result.found
+    assert [row[0] for row in result.table.rows] == ["float32", *capstone.REFERENCES]
     assert (result.message.kind, result.message.lines) == ("hint", (HINTS[hint],))
     assert capstone.scores().rows == []
+
+
+def v_proj_at_8_bits(model, calibration):
+    model = lm.quantize_model(model, num_bits=8, layers=["embedding", "*.v_proj"], kernel="numba")
+    others = {name: 4 for name, weight in model.linears.items() if isinstance(weight, np.ndarray)}
+    return lm.quantize_model(model, "gptq", num_bits=others, group_size=64, calibration=calibration, kernel="numba")
+
+
+def everything_at_4_bits(model, calibration):
+    return lm.quantize_model(model, num_bits=4, per="group", group_size=32, layers="*", kernel="numba")
+
+
+def down_proj_at_8_bits(model, calibration):
+    model = lm.quantize_model(model, num_bits=8, layers=["embedding", "*.down_proj"], kernel="numba")
+    others = {name: 4 for name, weight in model.linears.items() if isinstance(weight, np.ndarray)}
+    return lm.quantize_model(model, "gptq", num_bits=others, group_size=64, calibration=calibration, kernel="numba")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (gptq, "0.798 MB and a KL of 0.00084"),
+        (v_proj_at_8_bits, "0.740 MB and 0.00087"),
+        (down_proj_at_8_bits, "0.828 MB, 0.00071"),
+        (everything_at_4_bits, "0.00613 in place of 0.00217"),
+    ],
+)
+def test_the_model_answer_of_the_notebook_says_what_its_recipes_give(recipe, said):
+    """Last digits of GPTQ depend on the BLAS: within a standard error."""
+    assert said in "".join(cell.source for cell in course.read("11_deploy").cells)
+    found = capstone.measured(capstone.quantized_by(recipe), SPEED)
+    divergence = next(float(number) for number in re.findall(r"0\.00\d+", said))
+    assert found["divergence"] == pytest.approx(divergence, abs=found["divergence"].standard_error)
+    if " MB" in said:
+        assert said.startswith(f"{found['megabytes']:.3f} MB")
 
 
 def test_an_error_in_a_recipe_is_told():

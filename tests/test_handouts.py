@@ -84,11 +84,12 @@ def test_no_other_text_is_lost(handout):
     for name in course.NAMES:
         lost = set(_prose(course.read(name)).splitlines())
         lost -= set(_prose(_read(folder / "notebooks" / f"{name}.ipynb")).splitlines())
-        answers = {line for fold in lessons.FOLD.finditer(_prose(course.read(name))) for line in fold[0].splitlines()}
-        for line in lost - (answers if "answers" in strip else set()):
-            noticed = line.startswith("**What to notice.**") or "open the fold below" in line
-            start_here = name == "00_start_here" and ("Clear Outputs" in line or "| **Explorer**" in line)
-            assert ("answers" in strip and noticed) or start_here, line
+        if "answers" in strip:
+            for part in (lessons.FOLD, lessons.NOTICED):
+                lost -= {line for found in part.finditer(_prose(course.read(name))) for line in found[0].splitlines()}
+            lost = {line for line in lost if "open the fold below" not in line}
+        for line in lost:
+            assert name == "00_start_here" and ("Clear Outputs" in line or "| **Explorer**" in line), line
 
 
 def test_links_and_images_lead_to_files_that_are_there(handout):
