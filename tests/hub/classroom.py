@@ -78,7 +78,7 @@ def hold(num_students: int, model: Path | None = None) -> Iterator[Class]:
         stack.enter_context(_umask(0o022))
         lesson = Class(folder, passwords)
         stack.callback(lesson.stop)
-        lesson.start()
+        wait_until(lesson.answers, "JupyterHub answers", lesson.log)
         yield lesson
 
 
@@ -120,28 +120,30 @@ def _free_ports(number: int) -> list[int]:
 
 
 class Class:
-    """The Hub and its students."""
+    """A running Hub and its students."""
 
     def __init__(self, folder: Path, passwords: dict[str, str]):
         self.folder = folder
         port, hub_port, proxy_port = _free_ports(3)
-        shipped, course = (str(folder / "course" / part) for part in ("tools/jupyterhub/jupyterhub_config.py", ""))
-        self._config = _CONFIG.format(**locals())
+        course = folder / "course"
+        config = _CONFIG.format(
+            shipped=str(course / "tools" / "jupyterhub" / "jupyterhub_config.py"),
+            port=port,
+            hub_port=hub_port,
+            proxy_port=proxy_port,
+            course=str(course),
+        )
         self.address = f"http://127.0.0.1:{port}"
         self.students = [Student(self.address, name, password) for name, password in passwords.items()]
-        self._hub: psutil.Popen | None = None
-
-    def start(self) -> None:
-        state = self.folder / "hub"
+        state = folder / "hub"
         state.mkdir(mode=0o700)
-        (state / "config.py").write_text(self._config)
-        environment = {**os.environ, "PATH": _search_path()}
+        (state / "config.py").write_text(config)
         with (state / "log").open("w") as log:
             command = [_find("jupyterhub"), "-f", state / "config.py"]
+            environment = {**os.environ, "PATH": _search_path()}
             self._hub = psutil.Popen(command, cwd=state, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        wait_until(self._answers, "JupyterHub answers", self.log)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         if not self._hub.is_running() or self._hub.poll() is not None:
             raise RuntimeError(f"JupyterHub stopped:\n{self.log()}")
         with contextlib.suppress(httpx.TransportError):
@@ -154,16 +156,19 @@ class Class:
     def processes(self) -> list[psutil.Process]:
         """The Hub, its proxy, and all that the students run."""
         names = {student.name for student in self.students}
-        theirs = [process for process in psutil.process_iter() if _owner(process) in names]
-        return list({*([self._hub, *self._hub.children(recursive=True)] if self._hub.is_running() else []), *theirs})
+        hub = [self._hub, *self._hub.children(recursive=True)] if self._hub.is_running() else []
+        return list({*hub, *(process for process in psutil.process_iter() if _owner(process) in names)})
 
-    def stop(self) -> None:
-        """Stop the Hub as `systemctl stop` does, and wait until it is gone. (What it leaves behind stays.)"""
-        for student in self.students:
-            student.http.close()
-        if self._hub and self._hub.poll() is None:
+    def stop(self) -> list[psutil.Process]:
+        """Stop the Hub as `systemctl stop` does; return what it left running, which is killed."""
+        running = self.processes()
+        if self._hub.is_running():
             self._hub.terminate()
-            self._hub.wait(timeout=_PATIENCE)
+        left = psutil.wait_procs(running, timeout=60)[1]
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left)
+        return left
 
     def each(self, work, students=None) -> list:
         """Let all students do `work(student)` at the same time; return what each got."""

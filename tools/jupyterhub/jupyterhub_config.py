@@ -50,7 +50,9 @@ c.Spawner.environment = {
 if model := next(MODELS.glob("SmolLM2*.gguf"), None):
     c.Spawner.environment["QUANTLAB_SMOLLM2"] = str(model)
 
-# How long: after an hour in which nobody touched it, a server stops. What was saved is there at the next log-in.
+# How long: a kernel whose notebook is closed stops after an hour, and so does the server of a student who left. What
+# was saved is there at the next log-in.
+c.Spawner.args.append("--MappingKernelManager.cull_idle_timeout=3600")
 c.JupyterHub.services = [
     {"name": "idle-culler", "command": [sys.executable, "-m", "jupyterhub_idle_culler", "--timeout=3600"]}
 ]
