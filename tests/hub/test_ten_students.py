@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import classroom
+import psutil
 import pytest
 from classroom import CellError, KernelDied, Student, code_cells, megabytes
 
@@ -179,9 +180,16 @@ def test_a_new_version_comes_beside_the_work(lesson):
     }
 
 
+def program(process):
+    """The name of the program that an interpreter runs."""
+    try:
+        return Path(process.cmdline()[1]).name
+    except (psutil.NoSuchProcess, IndexError):  # it has just ended
+        return ""
+
+
 def test_the_hub_leaves_no_process(lesson):
     running = lesson.processes()
-    names = {Path((process.cmdline() or [""])[1]).name for process in running if len(process.cmdline()) > 1}
-    assert {"jupyterhub", "configurable-http-proxy", "start_server.py"} <= names
+    assert {"jupyterhub", "configurable-http-proxy", "start_server.py"} <= set(map(program, running))
     assert lesson.stop() == []
     assert lesson.processes() == []

@@ -6,6 +6,7 @@
 set -euo pipefail
 umask 022
 mkdir -p "$1"
+chmod 755 "$1"
 environment=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
 
