@@ -113,6 +113,12 @@ def test_nobody_sees_the_files_of_anybody(lesson, kernels):
     lesson.each(pry, list(zip(kernels, kernels[1:] + kernels[:1], strict=True)))
 
 
+def test_nothing_listens_beyond_this_machine(lesson):
+    connections = [connection for process in lesson.processes() for connection in process.net_connections("inet")]
+    listening = {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
+
+
 def test_kernels_talk_through_files_in_the_home(kernels):
     """Kernels that listen on TCP would show what they print to everybody on the machine."""
     for kernel in kernels[:2]:

@@ -48,7 +48,8 @@ def _write(path: Path, content: bytes) -> None:
 def main() -> None:
     home = Path.home()
     os.umask(0o077)
-    home.chmod(0o700)  # on many a Linux, a new home can be read by everybody
+    if home.stat().st_uid == os.getuid():  # in a container it may be root's, and nobody else is there
+        home.chmod(0o700)  # on many a Linux, a new home can be read by everybody
     # The kernels' sockets are files there, and the name of a socket may have 107 letters: hence a short one.
     os.environ.setdefault("JUPYTER_RUNTIME_DIR", str(home / ".jupyter-run"))
     if limit := int(os.environ.get("MEM_LIMIT") or 0):  # for each process: the server itself, and each kernel
