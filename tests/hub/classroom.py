@@ -78,8 +78,12 @@ def hold(num_students: int, model: Path | None = None) -> Iterator[Class]:
         stack.enter_context(_umask(0o022))
         lesson = Class(folder, passwords)
         stack.callback(lesson.stop)
-        wait_until(lesson.answers, "JupyterHub answers", lesson.log)
-        yield lesson
+        try:
+            wait_until(lesson.answers, "JupyterHub answers")
+            yield lesson
+        except BaseException:
+            print(lesson.log())
+            raise
 
 
 @contextlib.contextmanager
@@ -145,7 +149,7 @@ class Class:
 
     def answers(self) -> bool:
         if not self._hub.is_running() or self._hub.poll() is not None:
-            raise RuntimeError(f"JupyterHub stopped:\n{self.log()}")
+            raise RuntimeError("JupyterHub stopped")
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(f"{self.address}/hub/health").status_code == 200
         return False
@@ -184,11 +188,11 @@ def _owner(process: psutil.Process) -> str | None:
         return None
 
 
-def wait_until(condition, what: str, log=lambda: "") -> None:
+def wait_until(condition, what: str) -> None:
     end = time.monotonic() + _PATIENCE
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {_PATIENCE} s until {what}\n{log()}")
+            raise TimeoutError(f"waited {_PATIENCE} s until {what}")
         time.sleep(0.2)
 
 
