@@ -262,10 +262,11 @@ class Kernel:
     """A running kernel, spoken to as JupyterLab does."""
 
     def __init__(self, student: Student, key: str):
-        self.student, self.key = student, key
+        self.student, self.key, self.session = student, key, uuid.uuid4().hex
         address = f"{student.address.replace('http', 'ws', 1)}/user/{student.name}/api/kernels/{key}/channels"
         header = {"Authorization": student.http.headers["Authorization"]}
         self._socket = websocket.create_connection(address, timeout=_PATIENCE, header=header, suppress_origin=True)
+        self._socket.settimeout(1)  # for each look; the server's pings would keep a longer one from ever ending
 
     def close(self) -> None:
         self._socket.close()
@@ -274,18 +275,13 @@ class Kernel:
     def run(self, source: str) -> str:
         """Run a cell; return what it printed. Raises CellError, or KernelDied."""
         content = {"code": source, "silent": False, "store_history": True, "user_expressions": {}}
-        content |= {"allow_stdin": False, "stop_on_error": True}
-        key = uuid.uuid4().hex
-        header = {"msg_id": key, "msg_type": "execute_request", "username": "", "session": key, "version": "5.3"}
-        message = {"channel": "shell", "header": header, "parent_header": {}, "metadata": {}, "content": content}
-        self._socket.send(json.dumps(message))
+        key = self._send("execute_request", {**content, "allow_stdin": False, "stop_on_error": True})
         printed, error, waiting_for = [], None, {"idle", "reply"}
-        while waiting_for:
-            message = json.loads(self._socket.recv())
+        for message in self._messages(_PATIENCE):
             kind, content = message["msg_type"], message["content"]
             if kind == "status" and content["execution_state"] in ("restarting", "autorestarting", "dead"):
                 raise KernelDied(self.key)
-            if message["parent_header"].get("msg_id") != key:
+            if not _answers(message, key):
                 continue
             if kind == "stream":
                 printed.append(content["text"])
@@ -293,15 +289,52 @@ class Kernel:
                 error = CellError(f"{content['ename']}: {content['evalue']}\n" + "\n".join(content["traceback"]))
             elif kind == "execute_reply":
                 waiting_for.discard("reply")
-            elif kind == "status" and content["execution_state"] == "idle":
+            elif _is_idle(message):
                 waiting_for.discard("idle")
+            if not waiting_for:
+                break
         if error:
             raise error
         return "".join(printed)
 
+    def wait(self) -> None:
+        """Wait until the kernel answers and is heard. After a restart, what either side says before that is lost."""
+        wait_until(self._is_heard, "the kernel is heard")
+
+    def _is_heard(self) -> bool:
+        key = self._send("kernel_info_request", {})
+        with contextlib.suppress(TimeoutError):
+            return any(_is_idle(message) and _answers(message, key) for message in self._messages(2))
+        return False
+
+    def _send(self, kind: str, content: dict) -> str:
+        key = uuid.uuid4().hex
+        header = {"msg_id": key, "msg_type": kind, "username": "", "session": self.session, "version": "5.3"}
+        message = {"channel": "shell", "header": header, "parent_header": {}, "metadata": {}, "content": content}
+        self._socket.send(json.dumps(message))
+        return key
+
+    def _messages(self, seconds: float) -> Iterator[dict]:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                message = self._socket.recv()
+            except websocket.WebSocketTimeoutException:
+                continue
+            yield json.loads(message)
+        raise TimeoutError(f"waited {seconds} s for the kernel of {self.student.name}")
+
     @property
     def process(self) -> psutil.Process:
         return psutil.Process(int(self.run("import os; print(os.getpid())")))
+
+
+def _is_idle(message: dict) -> bool:
+    return message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
+
+
+def _answers(message: dict, key: str) -> bool:
+    return message["parent_header"].get("msg_id") == key
 
 
 def code_cells(notebook: dict) -> list[str]:
