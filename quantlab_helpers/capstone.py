@@ -20,13 +20,15 @@ from functools import cache
 import numpy as np
 
 from . import lm, local_files, timing
-from .kernel_linear import KernelLinear
+from .affine import QuantizedTensor
+from .kernel_linear import Int8Rows, KernelLinear
+from .kernels import Int4Blocks
 from .lm.evaluate import Divergence
 from .lm.model import LanguageModel
 from .messages import Message
 from .methods.gguf_tensor import GgufTensor
 from .methods.llm_int8 import LlmInt8Linear
-from .methods.nf4 import Nf4Tensor
+from .methods.nf4 import DoubleQuantized, Nf4Tensor
 from .methods.smoothquant import W8A8Linear
 from .packed import PackedTensor
 from .tables import Table
@@ -34,8 +36,9 @@ from .validation import positive_number
 
 Recipe = Callable[[LanguageModel, str], LanguageModel]
 PROMPT, TOKENS, TURNS = "Once there was a girl named Rosa.", 48, 3
-# What may hold weights: these say truly how many bytes they take, and compute from nothing else.
+# What may hold weights: these say truly how many bytes they take, and compute from nothing else, if their parts do.
 _HOLDERS = (np.ndarray, PackedTensor, KernelLinear, GgufTensor, Nf4Tensor, LlmInt8Linear, W8A8Linear)
+_PARTS = (QuantizedTensor, DoubleQuantized, Int8Rows, Int4Blocks)
 _FILE = "scores.json"
 
 
@@ -163,12 +166,27 @@ def quantized_by(recipe: Recipe) -> LanguageModel:
         raise _Objection(HINTS["no model"])
     if result.config != original.config or set(result.weights) != set(original.weights):
         raise _Objection(HINTS["other model"])
-    if not all(type(weight) in _HOLDERS for weight in result.weights.values()):
+    weights, norms = result.weights.values(), result.norms.values()
+    if not all(type(weight) in _HOLDERS for weight in weights) or not all(map(_is_plain, (*weights, *norms))):
         raise _Objection(HINTS["other layers"])
-    model = LanguageModel(original.config, result.weights, result.norms, original.tokenizer, original.name)
+    try:
+        model = LanguageModel(original.config, result.weights, result.norms, original.tokenizer, original.name)
+        model.logits(model.tokenizer.encode_prompt(PROMPT))
+    except Exception as error:  # matrices that were put in by hand may have any shape and dtype
+        raise _Objection(f"Your model cannot read a text: {type(error).__name__}: {error}") from error
     if model.nbytes >= original.nbytes:
         raise _Objection(HINTS["float"])
     return model
+
+
+def _is_plain(value) -> bool:
+    """Whether a matrix, norm or part of one is an array or of the course's classes, down to the last part."""
+    if type(value) is np.ndarray:
+        return not value.dtype.hasobject
+    if type(value) in (*_HOLDERS, *_PARTS):
+        return all(_is_plain(getattr(value, field.name)) for field in dataclasses.fields(value))
+    is_shape = type(value) is tuple and all(isinstance(size, int) for size in value)
+    return value is None or is_shape or isinstance(value, bool | int | float | str | np.generic)
 
 
 def measured(model: LanguageModel, tokens_per_second: float) -> dict[str, float]:

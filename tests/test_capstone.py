@@ -77,6 +77,20 @@ class FreeLayer:
         return x @ self.weight.T
 
 
+class FreeArray(np.ndarray):
+    nbytes = 0
+
+
+def free_parts(model, calibration):
+    """A layer of the course's whose array says that it takes nothing."""
+    weight = lm.quantize_model(model, layers="*.q_proj").weights["layers.0.q_proj"]
+    return model.replace({"layers.0.q_proj": dataclasses.replace(weight, data=weight.data.view(FreeArray))})
+
+
+def free_norms(model, calibration):
+    return lm.quantize_model(model.replace({}, {"norm": model.norms["norm"].view(FreeArray)}), layers="*")
+
+
 @pytest.mark.parametrize(
     ("recipe", "hint"),
     [
@@ -86,6 +100,8 @@ class FreeLayer:
         (float_model, "float"),
         (another_class, "float"),
         (lambda model, calibration: model.replace({n: FreeLayer(w) for n, w in model.linears.items()}), "other layers"),
+        (free_parts, "other layers"),
+        (free_norms, "other layers"),
     ],
 )
 def test_what_cannot_be_scored_earns_its_hint_and_is_not_kept(recipe, hint):
@@ -129,6 +145,54 @@ def test_the_model_answer_of_the_notebook_says_what_its_recipes_give(recipe, sai
     assert found["divergence"] == pytest.approx(divergence, abs=found["divergence"].standard_error)
     if " MB" in said:
         assert said.startswith(f"{found['megabytes']:.3f} MB")
+
+
+METHODS = [
+    ("rtn", {"layers": "*", "per": "group", "group_size": 32, "symmetric": False}),
+    ("rtn", {"format": "MXFP4"}),
+    ("nf4", {"double_quant": True}),
+    *(
+        ("gguf", {"layers": "*"}),
+        ("llm_int8", {}),
+        ("gptq", {}),
+        ("awq", {}),
+        ("w8a8", {"static": True, "activations_per": "tensor"}),
+    ),
+    *(("smoothquant", {}), ("rtn", {"num_bits": 4, "per": "group", "group_size": 16, "kernel": "numba"})),
+]
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_what_every_method_makes_can_be_scored(method, options):
+    def recipe(model, calibration):
+        return lm.quantize_model(model, method, calibration=calibration, **options)
+
+    made = recipe(lm.load("tinytales"), lm.joined(lm.calibration_tales()))
+    assert capstone.quantized_by(recipe).nbytes == made.nbytes
+
+
+def by_hand(name, change):
+    def recipe(model, calibration):
+        model.weights[name] = change(model.weights[name])
+        return model
+
+    return recipe
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda w: w[:5], lambda w: w.T, lambda w: w.astype(str), lambda w: w[0]],
+    ids=["cut", "turned", "text", "a row"],
+)
+def test_matrices_put_in_by_hand_that_do_not_fit_are_told_so(change):
+    result = score(by_hand("layers.1.up_proj", change))
+    assert result.message.lines[0].startswith("Your model cannot read a text: ")
+    assert not result.found
+
+
+def test_matrices_put_in_by_hand_that_fit_count_as_what_they_hold():
+    result = score(by_hand("embedding", lambda w: w.astype(np.float16)))
+    assert result.found["megabytes"] == (lm.load("tinytales").nbytes - 1117 * 128 * 2) / 1e6
 
 
 def test_an_error_in_a_recipe_is_told():
