@@ -19,6 +19,8 @@ from functools import cached_property
 import ipywidgets as widgets
 from tqdm.auto import tqdm
 
+from .manners import MANNERS
+
 MOST_PRECOMPUTED = 200
 # A progress bar is for a large array of the learner's own: by size and not by the clock, so that the course's own
 # explorers never show one, however slow the machine.
@@ -86,8 +88,9 @@ class Explorer:
         """The widgets: for each control a slider and a drop-down list of the same positions, then the picture."""
         rows = [_ControlRow(control) for control in self.controls]
         picture = self._precomputed(rows) if self.is_precomputed else self._live(rows)
-        heading = widgets.HTML(f"<strong>{html.escape(self.title)}</strong>")
-        return widgets.VBox([heading, *(row.box for row in rows), picture]).add_class("quantlab-explorer")
+        heading = widgets.HTML(f"<strong>{html.escape(self.title)}</strong>{MANNERS}")
+        panel = widgets.VBox([heading, *(row.box for row in rows), picture]).add_class("quantlab-explorer")
+        return panel.add_class("quantlab-precomputed" if self.is_precomputed else "quantlab-live")
 
     def _precomputed(self, rows):
         """A stack of stacks, one level for each control: a level shows the page that its slider points to."""
