@@ -79,7 +79,7 @@ class Explorer:
         where = "; ".join(f"{c.name}={c.text(positions[c.name])}" for c in self.controls)
         return (
             f'<figure data-position="{html.escape(where, quote=True)}" style="margin:4px 0">{self.draw(result)}'
-            f'<figcaption aria-live="polite" style="min-height:3.2em;max-width:680px;line-height:1.5">{sentence}'
+            f'<figcaption aria-live="polite" style="min-height:4.6em;max-width:680px;line-height:1.5">{sentence}'
             "</figcaption></figure>"
         )
 

@@ -25,7 +25,7 @@ _SETTINGS = {
     # Without this, typing ( in a cell also types ), which is not what the test wants to type.
     "@jupyterlab/codemirror-extension:plugin": {"defaultConfig": {"autoClosingBrackets": False}},
 }
-PATIENCE = 120_000  # milliseconds: a busy machine is slow, and only what never comes is an error
+PATIENCE = 60_000  # milliseconds: a busy machine is slow, and only what never comes is an error
 
 _SESSION = "() => window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session"
 _CELLS = "() => window.jupyterapp.shell.currentWidget.content.widgets"
@@ -157,7 +157,7 @@ class LabNotebook:
 
     def use_theme(self, name: str) -> None:
         self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
-        self.page.wait_for_selector(f"body[data-jp-theme-name='{name}']", timeout=PATIENCE)
+        self.page.wait_for_selector(f"body[data-jp-theme-name='{name}']", state="attached", timeout=PATIENCE)
 
     def ask(self, code: str) -> str:
         """Run `code` in the notebook's kernel, behind the scenes, and return what it prints."""
@@ -201,7 +201,7 @@ class LabNotebook:
     def obstacles(self) -> list[str]:
         """What axe-core finds in our outputs that keeps people out, seriously or worse."""
         # A PNG is an <img> of JupyterLab's own, which leaves no place for its alt text.
-        where = {"include": [[".jp-OutputArea-output"]], "exclude": [[".jp-RenderedImage"]]}
+        where = {"include": [[".jp-OutputArea-output"]], "exclude": [[".jp-RenderedImage > img"]]}
         found = Axe().run(self.page, where).response["violations"]
         return [
             f"{violation['id']}: {node['html'][:300]} {node['failureSummary']}"
@@ -233,7 +233,7 @@ class LabNotebook:
     def write(self, cell: Locator, text: str) -> None:
         """Replace what is in the Markdown cell by typing, and render it."""
         cell.locator(".jp-MarkdownOutput").dblclick()
-        cell.locator(".cm-content").wait_for()
+        cell.locator(".cm-content").click()  # a double click shows the editor and leaves the focus where it was
         self._type_over(text)
         cell.locator(".jp-MarkdownOutput").wait_for()
 

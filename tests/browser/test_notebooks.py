@@ -4,12 +4,16 @@ Each notebook is run once, and all tests work on the page that is open then. The
 it should show they ask the notebook's own kernel.
 """
 
+import itertools
 import json
 
 import course
+import nbformat
 import pytest
+from jupyterlab_driver import PATIENCE
 from playwright.sync_api import expect
 
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 
 # In the kernel: the explorers that cells showed, in their order, and what one of them draws.
@@ -18,8 +22,8 @@ import json
 import quantlab_helpers as ql
 shown = [Out[n] for n in sorted(Out) if isinstance(Out[n], ql.explorers.Explorer)]
 
-def facts(explorer):
-    return {"controls": [[c.name, c.label, list(map(c.text, c.positions))] for c in explorer.controls]}
+def controls_of(explorer):
+    return [[c.name, c.label, list(map(c.text, c.positions))] for c in explorer.controls]
 
 def frame(number, words):
     explorer = shown[number]
@@ -40,8 +44,9 @@ class Explorers:
 
     def __init__(self, notebook):
         self.notebook = notebook
+        self.controls = json.loads(self.ask("print(json.dumps([controls_of(explorer) for explorer in shown]))"))
+        expect(notebook.page.locator(".quantlab-explorer")).to_have_count(len(self.controls), timeout=PATIENCE)
         self.panels = notebook.explorers()
-        self.facts = json.loads(self.ask("print(json.dumps([facts(explorer) for explorer in shown]))"))
 
     def ask(self, code):
         return self.notebook.ask(f"def _answer():\n{_indented(ASK + code)}\n_answer()\ndel _answer")
@@ -52,9 +57,7 @@ class Explorers:
         assert panel.shows(self.ask(f"print(frame({number}, {panel.position()!r}), end='')"))
 
     def __iter__(self):
-        assert len(self.panels) == len(self.facts)
-        for number, (panel, facts) in enumerate(zip(self.panels, self.facts, strict=True)):
-            yield number, panel, facts["controls"]
+        yield from zip(itertools.count(), self.panels, self.controls, strict=False)
 
 
 def _indented(code):
@@ -77,6 +80,10 @@ def test_every_explorer_is_on_the_page_as_python_draws_it(notebook):
 
 
 def test_mouse_arrows_and_typing_move_picture_and_sentence_without_a_flicker(notebook):
+    _check_every_move(notebook)
+
+
+def _check_every_move(notebook):
     explorers, sources = Explorers(notebook), notebook.sources()
     for number, panel, controls in explorers:
         for i, (_, _, texts) in enumerate(controls):
@@ -165,6 +172,10 @@ def test_what_a_learner_wrote_is_there_after_saving_and_reloading(notebook):
 
 def test_a_kernel_that_restarts_in_the_middle_of_a_drag(notebook):
     """The last test of a page, since its kernel is a new one afterwards."""
+    _restart_in_the_middle_of_a_drag(notebook)
+
+
+def _restart_in_the_middle_of_a_drag(notebook):
     panels = notebook.explorers()
     for panel in panels[:1]:
         panel.press(0, "Home")
@@ -181,3 +192,31 @@ def test_a_kernel_that_restarts_in_the_middle_of_a_drag(notebook):
         assert panel.says_that_its_kernel_is_gone() is panel.is_live
     assert notebook.cell_errors() == []
     assert notebook.problems == []
+
+
+LIVE = """
+from quantlab_helpers.explorers import Control, Explorer
+from quantlab_helpers.explorers.svg import Chart
+
+def draw(n):
+    chart = Chart((0, 300), (0, 1))
+    chart.points(n, 0.5, "#0072b2")
+    return chart.image("A point on a line of 300 places")
+
+Explorer("Many places", (Control("n", "place", tuple(range(300)), 7),), lambda n: n, draw, "place {}".format)
+"""
+
+
+def test_an_explorer_that_asks_the_kernel_says_when_there_is_none(open_notebook, lab_home):
+    cells = [nbformat.v4.new_code_cell(LIVE)]
+    path = lab_home / "notebooks" / "live.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
+    notebook = open_notebook("live")
+    try:
+        _check_every_move(notebook)
+        _restart_in_the_middle_of_a_drag(notebook)
+        notebook.run_all()
+        assert not notebook.explorers()[0].says_that_its_kernel_is_gone()
+        _check_every_move(notebook)
+    finally:
+        notebook.close()
