@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import course
+import nbformat
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
@@ -94,6 +95,14 @@ def serve(home: Path):
         finally:
             server.terminate()
             server.wait(timeout=30)
+
+
+def add_notebook(home: Path, name: str, source: str) -> None:
+    """Put a notebook with one code cell beside the course's in the folder that `serve` works in."""
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(source)]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, home / "notebooks" / f"{name}.ipynb")
 
 
 def _free_port() -> int:

@@ -8,12 +8,10 @@ import itertools
 import json
 
 import course
-import nbformat
 import pytest
-from jupyterlab_driver import PATIENCE
+from jupyterlab_driver import PATIENCE, add_notebook
 from playwright.sync_api import expect
 
-KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 
 # In the kernel: the explorers that cells showed, in their order, and what one of them draws.
@@ -208,9 +206,7 @@ Explorer("Many places", (Control("n", "place", tuple(range(300)), 7),), lambda n
 
 
 def test_an_explorer_that_asks_the_kernel_says_when_there_is_none(open_notebook, lab_home):
-    cells = [nbformat.v4.new_code_cell(LIVE)]
-    path = lab_home / "notebooks" / "live.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
+    add_notebook(lab_home, "live", LIVE)
     notebook = open_notebook("live")
     try:
         _check_every_move(notebook)
