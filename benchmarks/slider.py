@@ -3,10 +3,12 @@
     python benchmarks/slider.py                         # every explorer of every notebook
     python benchmarks/slider.py 01_float32_to_int8      # only of this one
 
-Beside the explorers of each notebook, and taking turns with them, two that are made the usual way:
+Beside the explorers of each notebook, and taking turns with them:
 
     label      a slider whose handler in Python writes a number into a label: the bare way to the kernel and back
-    textbook   `interact` with a function that draws the histogram of notebook 01 with matplotlib and calls `plt.show()`
+    textbook   `interact` with a function that draws with matplotlib, in the look of the course's figures, and calls
+               `plt.show()`: 100,000 weights before and after quantization, and one sentence of numbers
+    ours       the same plot of the same weights with the same sentence: `ql.explorers.buckets`
 
 A move is one step of the slider by the mouse. It ends when the browser has painted the first frame in which the page
 shows the new position. Each shows the median and the 95th percentile of 50 moves, in milliseconds. The promise: at
@@ -44,17 +46,25 @@ slider, label = IntSlider(5, 0, 20, layout=Layout(width="420px")), Label("5")
 slider.observe(lambda change: setattr(label, "value", str(change.new)), "value")
 display(HBox([slider, label]).add_class("the-label"))
 
-weights = np.random.default_rng(0).normal(size=1000).astype(np.float32)
-bits = IntSlider(5, 2, 22, layout=Layout(width="420px"))
+weights = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+ours = ql.explorers.buckets(weights)
 
 def plot(bits):
-    plt.hist(weights, bins=81, histtype="step")
-    plt.hist(ql.fake_quantize(weights, min(bits, 8)), bins=81)
-    plt.title(f"{bits} bits")
-    plt.show()
+    result = ours.compute(**{**ours.at_start(), "num_bits": bits})
+    with plt.rc_context(ql.plots.LOOK):
+        plt.hist(weights, bins=80, histtype="step", color="black", label="before")
+        plt.hist((result.codes - result.zero_point) * result.scale, 80, weights=result.counts, label="after")
+        plt.axvspan(-1.4 * result.threshold, -result.threshold, alpha=0.2, label="clipped")
+        plt.axvspan(result.threshold, 1.4 * result.threshold, alpha=0.2)
+        plt.xlabel("value")
+        plt.ylabel("values")
+        plt.legend()
+        plt.show()
+    print(ours.describe(result))
 
-_ = interact(plot, bits=bits)
-_.widget.add_class("the-textbook")
+bits = IntSlider(5, 2, 8, layout=Layout(width="420px"))
+textbook = interact(plot, bits=bits).widget.add_class("the-textbook")
+ours
 """
 
 # Notes the time of the next move of the mouse, and that of the first painted frame in which `state` is a new one.
@@ -117,17 +127,11 @@ class Contender:
 def usual_ways(notebook: LabNotebook) -> list[Contender]:
     page = notebook.page
     label, textbook = page.locator(".the-label"), page.locator(".the-textbook")
-    slider = ".noUi-target"
-    page.locator(".the-textbook img").first.wait_for(timeout=PATIENCE)
-    shown = "[...root.querySelectorAll('img')].map(image => image.complete && image.src).join('|')"
+    slider, words = ".noUi-target", "root.querySelector('.widget-label:last-child').textContent"
+    page.locator(".the-textbook img").wait_for(timeout=PATIENCE)
+    shown = "root.querySelector('img')?.complete && root.querySelector('img').src"
     return [
-        Contender(
-            "label",
-            notebook,
-            label,
-            label.locator(slider),
-            "root.querySelector('.widget-label:last-child').textContent",
-        ),
+        Contender("label", notebook, label, label.locator(slider), words),
         Contender("textbook", notebook, textbook, textbook.locator(slider), shown),
     ]
 
@@ -145,17 +149,25 @@ def explorers_of(notebook: LabNotebook) -> list[Contender]:
             "[...root.querySelectorAll('figure[data-position]')]"
             ".filter(figure => figure.checkVisibility()).map(figure => figure.dataset.position).join('|')"
         )
-        found.append(Contender(f"{title[:44]} ({kind})", notebook, explorer.panel, slider, state))
+        found.append(
+            Contender(
+                f"{'ours: ' if notebook.name == 'usual' else ''}{title[:40]} ({kind})",
+                notebook,
+                explorer.panel,
+                slider,
+                state,
+            )
+        )
     return found
 
 
 def report(name: str, contenders: list[Contender]) -> None:
-    label, textbook, *ours = contenders
+    label, textbook, *explorers = contenders
     print(f"\n{name}\n{'':60} median  95th percentile (ms)")
     for contender in contenders:
         median, high = contender.percentile(50), contender.percentile(95)
         line = f"  {contender.name:58} {median:6.0f} {high:7.0f}"
-        if contender in ours:
+        if contender in explorers:
             times, above = textbook.percentile(50) / median, high - label.percentile(95)
             kept = times >= TIMES_FASTER and above <= MOST_ABOVE_LABEL
             line += (
@@ -178,7 +190,7 @@ def main(names: list[str]) -> None:
         usual = opened("usual")
         for name in names or course.NAMES:
             notebook = opened(name)
-            contenders = [*usual_ways(usual), *explorers_of(notebook)]
+            contenders = [*usual_ways(usual), *explorers_of(usual), *explorers_of(notebook)]
             for turn in range(TURNS + 1):
                 for contender in contenders:
                     contender.take_turn()

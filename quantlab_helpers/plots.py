@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from . import style
 
-_LOOK = {
+LOOK = {
     "figure.figsize": (7.2, 3.2),
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
@@ -33,7 +33,7 @@ _LOOK = {
 @contextmanager
 def _drawing(rows=1, columns=1, *, kind="Chart", look=None, **options):
     """Yield the axes of a new figure in the course's look; show it afterwards, with its alt text, and let go of it."""
-    with plt.rc_context(_LOOK | (look or {})):
+    with plt.rc_context(LOOK | (look or {})):
         figure, axes = plt.subplots(rows, columns, **options)
         yield axes
         display(figure, metadata={"image/png": {"alt": f"{kind}: {_in_words(figure)}"}})
