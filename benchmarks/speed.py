@@ -33,7 +33,8 @@ RIVALS = {"float32, NumPy": "F32", "int8": "Q8_0", "int8 x int8": "Q8_0", "int4"
 
 
 def main() -> None:
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians of {TURNS} turns")
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""  # Windows does not say
+    print(f"{os.cpu_count()} cores{load}; medians of {TURNS} turns")
     print_products(*products())
     print_decoding()
 

@@ -26,12 +26,16 @@ _HOME = {
         "tensors": "load_tensor sample_tensors layer_inputs",
         "tables": "Table",
         "predictions": "predict",
-        "exercises": "exercise hint show_solution",
+        "racing": "race",
+        "compiling": "compiled_or",
+        "exercises": "exercise hint show_solution grade",
+        "summary_page": "summary_page",
+        "record": "progress export_progress",
         "setup_check": "check_setup",
     }.items()
     for name in names.split()
 }
-_MODULES = ("plots", "explorers", "kernels", "lm", "timing")
+_MODULES = ("capstone", "explorers", "kernels", "lm", "plots", "timing")
 
 __all__ = [*_HOME, *_MODULES]
 

@@ -39,6 +39,9 @@ class Int8Rows:
         """Everything that is held."""
         return self.codes, self.scale
 
+    def to_packed(self) -> PackedTensor:
+        return PackedTensor(self.codes.view(np.uint8), self.scale[:, None], None, 8, self.shape, "INT8")
+
     def integers(self, which) -> np.ndarray:
         return self.codes[which]
 
@@ -86,6 +89,10 @@ class KernelLinear:
             "packed must be symmetric integers of 8 bits per channel, or integers of 4 bits in groups, for which there "
             f"are kernels, not {packed}"
         )
+
+    def to_packed(self) -> PackedTensor:
+        """Return the weights as `pack_integers` packs them: the inverse of `from_packed`."""
+        return self.matrix.to_packed()
 
     @property
     def shape(self) -> tuple[int, int]:

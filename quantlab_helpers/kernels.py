@@ -78,6 +78,13 @@ class Int4Blocks:
         zero_point = None if packed.zero_point is None else _in_blocks(packed.zero_point.astype(np.uint8))
         return cls(_in_blocks(data), _in_blocks(packed.scale), zero_point, packed.shape[0])
 
+    def to_packed(self) -> PackedTensor:
+        """Return what `from_packed` laid out."""
+        data, scale = _in_rows(self.data, self.num_rows), _in_rows(self.scale, self.num_rows)
+        if self.zero_point is None:
+            return PackedTensor(data ^ np.uint8(_EVERY_8), scale, None, 4, self.shape, "INT4")
+        return PackedTensor(data, scale, _in_rows(self.zero_point, self.num_rows), 4, self.shape, "UINT4")
+
     @property
     def shape(self) -> tuple[int, int]:
         return self.num_rows, 2 * self.data.shape[1]
@@ -109,6 +116,11 @@ def _in_blocks(array: np.ndarray) -> np.ndarray:
     """Lay (out, n) out as (blocks, n, 64), filled up with zeros."""
     filled = np.pad(array, ((0, -len(array) % BLOCK_ROWS), (0, 0)))
     return np.ascontiguousarray(filled.reshape(-1, BLOCK_ROWS, array.shape[1]).transpose(0, 2, 1))
+
+
+def _in_rows(blocks: np.ndarray, num_rows: int) -> np.ndarray:
+    """The inverse of `_in_blocks`."""
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1).reshape(-1, blocks.shape[1])[:num_rows])
 
 
 def float32_matvec(weight, x) -> np.ndarray:

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import copy
 import importlib.util
-import inspect
 import io
-import re
-from pathlib import Path
 
-import nbformat
 from IPython.core.interactiveshell import InteractiveShell
+from lessons import FOLDER, NAMES, exercise_in, read, solved_source, text_of
+from lessons import NOTEBOOKS as NOTEBOOKS
 
-from quantlab_helpers import exercises
 from quantlab_helpers.explorers import Explorer
-
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
-NAMES = [path.stem for path in NOTEBOOKS]
-
-_EXERCISE = re.compile(r'^@ql\.exercise\("(\w+)"\)', re.MULTILINE)
 
 
 def tool(name: str):
@@ -32,26 +22,9 @@ def tool(name: str):
     return module
 
 
-def read(name: str):
-    """The notebook called `name` (without the ending)."""
-    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-
-
-def text_of(cell) -> str:
-    """What a code cell shows, as plain text."""
-    outputs = cell.get("outputs", [])
-    return "\n".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs)
-
-
 def stored_text(name: str) -> str:
     """Everything that the stored outputs of a notebook show, as plain text."""
     return "\n".join(text_of(cell) for cell in read(name).cells)
-
-
-def exercise_in(cell) -> str | None:
-    """The name of the exercise that a code cell holds, if it holds one."""
-    found = _EXERCISE.search(cell.source) if cell.cell_type == "code" else None
-    return found and found.group(1)
 
 
 def exercises_in(name: str) -> list[str]:
@@ -59,16 +32,18 @@ def exercises_in(name: str) -> list[str]:
 
 
 def solution(exercise: str) -> str:
-    """The cell that a learner types to solve `exercise`: its reference under the decorator."""
-    return f'@ql.exercise("{exercise}")\n{inspect.getsource(exercises.get(exercise).reference)}'
+    """The cell that a learner types to solve `exercise`: its stub, with the reference's code."""
+    return next(
+        solved_source(cell.source) for name in NAMES for cell in read(name).cells if exercise_in(cell) == exercise
+    )
 
 
 def solved(name: str):
     """The notebook with every exercise solved."""
-    notebook = copy.deepcopy(read(name))
+    notebook = read(name)
     for cell in notebook.cells:
-        if exercise := exercise_in(cell):
-            cell.source = solution(exercise)
+        if exercise_in(cell):
+            cell.source = solved_source(cell.source)
     return notebook
 
 

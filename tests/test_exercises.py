@@ -25,7 +25,9 @@ WRONG_ANSWERS = [
 def test_reference_passes(name):
     task = exercises.get(name)
     assert task.name == name
-    assert task.check(task.reference).state == "passed"
+    report = task.check(task.reference)
+    assert report.state == "passed"
+    assert report.right == report.tried == len(task.all_cases())
 
 
 @pytest.mark.parametrize(("name", "wrong", "function"), WRONG_ANSWERS)
@@ -34,6 +36,7 @@ def test_wrong_answer_earns_its_own_hint(name, wrong, function):
     assert report.state == "failed"
     assert report.hint == wrong.hint
     assert len(report.example) == 3
+    assert 0 <= report.right < report.tried
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,7 +12,7 @@ import quantlab_helpers as ql
 HEAVY = ["matplotlib", "ipywidgets", "IPython", "gguf", "numba", "safetensors", "tokenizers", "tqdm", "ml_dtypes"]
 WITH_EXAMPLES = [
     *("affine", "kernel_linear", "kernels", "linear", "metrics", "number_formats", "packed", "packing", "predictions"),
-    *("tables", "tensors", "lm.shapes"),
+    *("summary_page", "tables", "tensors", "lm.deployment", "lm.footprint", "lm.shapes"),
     *("methods.awq", "methods.gptq", "methods.gguf_blocks", "methods.llm_int8", "methods.nf4", "methods.smoothquant"),
 ]
 

@@ -1,6 +1,7 @@
 """Write quantlab_helpers/data/methods_measured.json: every method of the course on both of its models.
 
-    python tools/measure_methods.py              # downloads SmolLM2 (93 MB) unless it is there; some 25 minutes
+    python tools/measure_methods.py              # downloads SmolLM2 (93 MB) unless it is there
+    python tools/measure_methods.py --again      # also what is stored already: some 25 minutes
 
 Each variant of a model is measured on the same held-out text against the same float32 baseline. "seconds" is how long
 it took to quantize on the computer that ran this: compare the methods with each other, no more. A test measures some of
@@ -42,8 +43,8 @@ def variants(name: str, model) -> dict[str, dict]:
     """Every variant: a label, and the options of `quantize_model`. "calibration" is a name of `texts`."""
     size = GROUP_SIZE[name]
     found = {}
-    for bits, group_size in ((4, None), (4, size), (3, size)):
-        note = f"{bits} bits" + (f" in groups of {size}" if group_size else "")
+    for bits, group_size in ((4, None), (4, size), (3, size), (4, 64)):  # 64 on both models
+        note = f"{bits} bits" + (f" in groups of {group_size}" if group_size else "")
         width = {"num_bits": bits, "group_size": group_size}
         fitted = {**width, "calibration": "usual"}
         found |= {
@@ -84,14 +85,17 @@ def measure(model, yardstick, calibration: dict, options: dict) -> dict:
     return {"options": options, **measured_row(yardstick, quantized), "seconds": round(seconds, 2)}
 
 
-def measure_model(name: str) -> dict:
-    """Return the baseline's numbers and a row for each variant."""
+def measure_model(name: str, stored: dict) -> dict:
+    """Return the baseline's numbers and a row for each variant, that of `stored` where it has one."""
     model = ql.lm.load(name)
     text, calibration = texts(name, model)
     yardstick = ql.lm.Yardstick(model, text)
     baseline = yardstick.measure(model).perplexity
     rows = {}
     for label, options in variants(name, model).items():
+        if stored.get(label, {}).get("options") == options:
+            rows[label] = stored[label]
+            continue
         rows[label] = row = measure(model, yardstick, calibration, options)
         print(f"{label:45} perplexity {row['perplexity']:8.2f}  KL {row['divergence']:.4f}", flush=True)
     return {
@@ -105,9 +109,11 @@ def measure_model(name: str) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT)
-    out = parser.parse_args().out
-    stored = {name: measure_model(name) for name in GROUP_SIZE}
-    out.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    parser.add_argument("--again", action="store_true", help="measure what is stored already, too")
+    arguments = parser.parse_args()
+    stored = {} if arguments.again or not arguments.out.exists() else json.loads(arguments.out.read_text("utf-8"))
+    measured = {name: measure_model(name, stored.get(name, {}).get("rows", {})) for name in GROUP_SIZE}
+    arguments.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

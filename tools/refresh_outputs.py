@@ -21,15 +21,20 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def refresh(path: Path) -> None:
-    """Execute the notebook at `path` from top to bottom and write it back with its new outputs.
-
-    A cell that fails stops it, and the file stays as it was.
-    """
+def run(path: Path) -> nbformat.NotebookNode:
+    """The notebook at `path`, run from top to bottom, with its new outputs and the state of its widgets."""
     notebook = nbformat.read(path, as_version=4)
     options = {"timeout": 300, "record_timing": False, "coalesce_streams": True}
     where = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, kernel_name="python3", resources=where, **options).execute()
+    return NotebookClient(notebook, kernel_name="python3", resources=where, **options).execute()
+
+
+def refresh(path: Path) -> None:
+    """Run the notebook at `path` and write it back with its new outputs.
+
+    A cell that fails stops it, and the file stays as it was.
+    """
+    notebook = run(path)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -43,6 +48,7 @@ def refresh(path: Path) -> None:
 def main(arguments: list[str]) -> None:
     paths = [Path(argument) for argument in arguments] or sorted(NOTEBOOKS.glob("*.ipynb"))
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the same sums as in the tests
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # and what is measured against them has one core, too
     for path in tqdm(paths, unit="notebook"):
         refresh(path)
 

@@ -71,13 +71,15 @@ class Exercise:
         expected = [_run(self.reference, case) for case in cases]
         trials = zip(cases, outcomes, expected, strict=True)
         failing = [i for i, trial in enumerate(trials) if not self._is_right(*trial)]
+        right = len(cases) - len(failing)
         if not failing:
-            return Report("passed", len(cases))
+            return Report("passed", len(cases), right)
         # A mistake often comes with a missing guard against zeros. Tell them apart: first what gave plain numbers.
         failing = [i for i in failing if outcomes[i].is_plain] or failing
         first = failing[0]
         example = _example(function, cases[first], outcomes[first], expected[first], self.objection)
-        return Report("failed", len(cases), self._diagnose(function, cases, outcomes, expected, failing), example)
+        hint = self._diagnose(function, cases, outcomes, expected, failing)
+        return Report("failed", len(cases), right, hint, example)
 
     def _is_right(self, arguments: tuple, outcome: _Outcome, expected: _Outcome) -> bool:
         """Whether an outcome is the reference's or, where many are right, as good."""
@@ -119,6 +121,7 @@ class Report:
 
     state: str
     tried: int
+    right: int = 0  # how many of those
     hint: str = ""
     example: tuple[str, ...] = ()
 

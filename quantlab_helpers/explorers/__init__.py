@@ -3,6 +3,7 @@
 from .awq import awq
 from .base import Control, Explorer
 from .buckets import buckets
+from .deployment import deployment
 from .formats import formats
 from .gptq_columns import gptq_columns
 from .gptq_settings import gptq_settings
@@ -11,6 +12,7 @@ from .language_model import language_model
 from .layer_output import layer_output
 from .number_line import number_line
 from .outliers import outliers
+from .roofline import roofline
 from .smoothquant import smoothquant
 from .storage import storage
 
@@ -19,6 +21,7 @@ __all__ = [
     "Explorer",
     "awq",
     "buckets",
+    "deployment",
     "formats",
     "gptq_columns",
     "gptq_settings",
@@ -27,6 +30,7 @@ __all__ = [
     "layer_output",
     "number_line",
     "outliers",
+    "roofline",
     "smoothquant",
     "storage",
 ]

@@ -90,6 +90,7 @@ class Explorer:
         picture = self._precomputed(rows) if self.is_precomputed else self._live(rows)
         heading = widgets.HTML(f"<strong>{html.escape(self.title)}</strong>{MANNERS}")
         panel = widgets.VBox([heading, *(row.box for row in rows), picture]).add_class("quantlab-explorer")
+        # The website asks for those that are precomputed: they go on working on a page without a kernel.
         return panel.add_class("quantlab-precomputed" if self.is_precomputed else "quantlab-live")
 
     def _precomputed(self, rows):

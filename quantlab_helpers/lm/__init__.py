@@ -7,6 +7,8 @@ ql.lm.perplexity(small, ql.lm.joined(ql.lm.heldout_tales()))
 
 from .cache import CACHE_FORMATS, KVCache
 from .checkpoint import load
+from .deployment import Candidate, candidates, recommend
+from .devices import DEVICES, Device, resident_growth, this_computer
 from .download import fetch, is_available
 from .evaluate import (
     Divergence,
@@ -19,18 +21,26 @@ from .evaluate import (
     recall_accuracy,
 )
 from .export import export_gguf
+from .folder import export_safetensors
+from .footprint import WEIGHT_FORMATS, Footprint, footprint, hold_in, kv_cache_bytes
 from .measured import methods_measured, smollm2_measured
 from .model import LINEARS, LanguageModel, LlamaConfig
 from .quantize import matching, quantize_model, sensitivity
 from .shapes import KNOWN_SHAPES, ModelShape, random_model
+from .stand_in import smollm2_or_stand_in
 from .texts import Question, Tale, calibration_tales, calibration_text, evaluation_text, heldout_tales, joined
 from .tokenizer import Tokenizer
 
 __all__ = [
     "CACHE_FORMATS",
+    "DEVICES",
     "KNOWN_SHAPES",
     "LINEARS",
+    "WEIGHT_FORMATS",
+    "Candidate",
+    "Device",
     "Divergence",
+    "Footprint",
     "KVCache",
     "LanguageModel",
     "LlamaConfig",
@@ -44,13 +54,18 @@ __all__ = [
     "Yardstick",
     "calibration_tales",
     "calibration_text",
+    "candidates",
     "evaluation_text",
     "export_gguf",
+    "export_safetensors",
     "fetch",
+    "footprint",
     "heldout_tales",
+    "hold_in",
     "is_available",
     "joined",
     "kl_divergence",
+    "kv_cache_bytes",
     "load",
     "matching",
     "methods_measured",
@@ -58,6 +73,10 @@ __all__ = [
     "quantize_model",
     "random_model",
     "recall_accuracy",
+    "recommend",
+    "resident_growth",
     "sensitivity",
     "smollm2_measured",
+    "smollm2_or_stand_in",
+    "this_computer",
 ]

@@ -6,8 +6,9 @@
     model = ql.lm.load("~/models/llama")       # config.json, tokenizer.json and model.safetensors, or its shards
     model = ql.lm.load("model.gguf")
 
-Whatever a file holds (BF16, float16, the quantized types of GGUF) becomes float32, one tensor at a time. Names and
-layouts: https://huggingface.co/docs/transformers/model_doc/llama and
+Whatever a file holds (BF16, float16, the quantized types of GGUF) becomes float32, one tensor at a time; but layers
+that the library compressed-tensors packed stay packed (`compressed.py`). Names and layouts:
+https://huggingface.co/docs/transformers/model_doc/llama and
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
@@ -22,7 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from ..gguf_file import GgufFile
+from ..packed import PackedTensor
 from ..validation import one_of, positive_number, whole_number
+from . import compressed
 from .download import SMOLLM2, fetch
 from .model import LanguageModel, LlamaConfig
 from .tokenizer import Tokenizer, read_json
@@ -30,6 +33,7 @@ from .tokenizer import Tokenizer, read_json
 # The models that ship with the course: folder -> name.
 _SHIPPED = {"tinytales": "TinyTales", "tinytales-small": "TinyTales, small"}
 _DATA = Path(__file__).parents[1] / "data"
+_FLOATS = ("F32", "F16", "BF16")
 _LARGEST, _LARGEST_HEAD = 2**31 - 1, 2**12  # sizes beyond them are damage
 # The names of our matrices and norms in the two kinds of files, without the ".weight" at the end; {} is the layer.
 _FOLDER_NAMES = {
@@ -63,7 +67,7 @@ _GGUF_NAMES = {
 
 
 def load(source) -> LanguageModel:
-    """Return a Llama with float32 weights.
+    """Return a Llama with float32 weights, or with packed ones where a folder has them.
 
     source   "tinytales", "tinytales-small" (half as wide), "smollm2-135m" (see `fetch`), the path of a folder in the
              format of Hugging Face, or of a `.gguf` file
@@ -73,7 +77,7 @@ def load(source) -> LanguageModel:
 
     Raises TypeError for what is not a path; FileNotFoundError; ConnectionError if SmolLM2 cannot be downloaded; and
     ValueError, which names the file, for one that is damaged, holds NaN or infinity, or is of a model that is no
-    plain Llama (other architectures, biases, quantized safetensors, other ways of stretching the context).
+    plain Llama (other architectures, biases, other quantized safetensors, other ways of stretching the context).
     """
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be the name of a model or a path, not {source!r}")
@@ -117,6 +121,9 @@ def _load_folder(folder: Path, name: str) -> LanguageModel:
     if not has_head:
         readers.pop("lm_head.weight", None)  # some files repeat the embedding
     readers = {stored: read for stored, read in readers.items() if not stored.endswith("rotary_emb.inv_freq")}
+    if quantization := settings.get("quantization_config"):
+        with _about(folder / "config.json"):
+            readers = _packed_readers(readers, quantization)
     tokenizer = Tokenizer.from_json(folder / "tokenizer.json")
     return _assembled(folder, name, config, tokenizer, _stored_names(config, _FOLDER_NAMES, has_head), readers)
 
@@ -143,9 +150,12 @@ def _safetensors(path: Path) -> dict[str, Callable[[], np.ndarray]]:
 
     def read(name):
         with safe_open(path, framework="np") as file:  # anew for each, so that no more of the file stays in memory
-            if (kind := file.get_slice(name).get_dtype()) not in ("F32", "F16", "BF16"):
-                raise ValueError(f"tensor {name!r} of {path} must be F32, F16 or BF16, not {kind}")
-            return np.ascontiguousarray(file.get_tensor(name), np.float32)
+            kind, allowed = file.get_slice(name).get_dtype(), _kinds(name)
+            if kind not in allowed:
+                names = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+                raise ValueError(f"tensor {name!r} of {path} must be {names}, not {kind}")
+            array = np.ascontiguousarray(file.get_tensor(name))
+            return array.astype(np.float32, copy=False) if kind in _FLOATS else array
 
     try:
         with safe_open(path, framework="np") as file:
@@ -154,11 +164,40 @@ def _safetensors(path: Path) -> dict[str, Callable[[], np.ndarray]]:
         raise ValueError(f"{path} must be a whole safetensors file: {error}") from error
 
 
+def _kinds(name: str) -> tuple[str, ...]:
+    """The dtypes in which a tensor may be stored."""
+    if name.endswith((compressed.PACKED, compressed.ZERO_POINT, compressed.SHAPE)):
+        return ("I32", "I64")
+    return _FLOATS
+
+
+def _packed_readers(readers: dict[str, Callable], quantization: Mapping) -> dict[str, Callable]:
+    """Put one reader, which gives a packed matrix, in the place of those of its several arrays."""
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+    one_of(method, "quant_method in quantization_config", ["compressed-tensors"])
+    packed = compressed.PACKED
+    modules = [stored.removesuffix(packed) for stored in readers if stored.endswith(packed)]
+    readers = dict(readers)
+    for module in modules:
+        parts = {end: readers.pop(module + end) for end in compressed.ARRAYS if module + end in readers}
+        readers[f"{module}.weight"] = partial(_read_packed, module, parts, compressed.scheme_for(module, quantization))
+    return readers
+
+
+def _read_packed(module: str, parts: dict[str, Callable], scheme: Mapping) -> PackedTensor:
+    if missing := [end for end in compressed.ALWAYS if end not in parts]:
+        raise ValueError(f"{module}{missing[0]} is missing, though there is {module}{compressed.PACKED}")
+    try:
+        return compressed.from_arrays({end: read() for end, read in parts.items()}, scheme)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{module}: {error}") from error
+
+
 def _folder_config(settings: dict, most_layers: int) -> LlamaConfig:
     """Translate a config.json; what it leaves out has the value that transformers gives it."""
     one_of(settings.get("model_type"), "model_type", ["llama"])
     one_of(settings.get("hidden_act", "silu"), "hidden_act", ["silu"])
-    for unsupported in ("attention_bias", "mlp_bias", "quantization_config"):
+    for unsupported in ("attention_bias", "mlp_bias"):
         if settings.get(unsupported):
             raise ValueError(f"{unsupported} must be absent or false, not {settings[unsupported]!r}")
     size = partial(_size, settings)
@@ -181,6 +220,7 @@ def _folder_config(settings: dict, most_layers: int) -> LlamaConfig:
             rope_base=rope_base,
             rope_factors=_rope_factors(rope, rope_base ** (-np.arange(0, head_size, 2) / head_size)),
             norm_eps=positive_number(settings.get("rms_norm_eps", 1e-6), "rms_norm_eps"),
+            rope_scaling=rope or None,
         )
     )
 
@@ -249,6 +289,12 @@ def _gguf_config(file: GgufFile, read_rope_factors: Callable[[], np.ndarray] | N
     )
 
 
+def folder_names(model: LanguageModel) -> dict[str, str]:
+    """Return the name in folders of Hugging Face of each matrix and norm of a model, without the ".weight"."""
+    names = _stored_names(model.config, _FOLDER_NAMES, has_head="head" in model.weights)
+    return {name: stored.removesuffix(".weight") for name, stored in names.items()}
+
+
 def gguf_names(model: LanguageModel) -> dict[str, str]:
     """Return the name in GGUF files of each matrix and norm of a model."""
     return _stored_names(model.config, _GGUF_NAMES, has_head="head" in model.weights)
@@ -296,8 +342,10 @@ def _assembled(path: Path, name: str, config: LlamaConfig, tokenizer, stored_nam
             raise ValueError(f"its tokenizer has {tokenizer.vocab_size} tokens, but the model only {config.vocab_size}")
     arrays = {}
     for ours, stored in stored_names.items():
-        arrays[ours] = readers[stored]()
-        if not np.isfinite([arrays[ours].min(initial=0), arrays[ours].max(initial=0)]).all():
+        with _about(path):
+            arrays[ours] = readers[stored]()
+        floats = arrays[ours].scale if isinstance(arrays[ours], PackedTensor) else arrays[ours]
+        if not np.isfinite([floats.min(initial=0), floats.max(initial=0)]).all():
             raise ValueError(f"tensor {stored!r} of {path} must be finite, but it holds NaN or infinity")
     norms = {ours: arrays.pop(ours) for ours in config.norm_names()}
     with _about(path):

@@ -21,6 +21,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from .. import local_files
 from ..validation import one_of
 
 SMOLLM2 = "smollm2-135m"
@@ -62,17 +63,7 @@ def fetch(name: str) -> Path:
 def _local_path() -> Path:
     if given := os.environ.get("QUANTLAB_SMOLLM2"):
         return Path(given).expanduser()
-    return _cache_folder() / _FILE
-
-
-def _cache_folder() -> Path:
-    if given := os.environ.get("QUANTLAB_CACHE"):
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "quantlab"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "quantlab"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quantlab"
+    return local_files.cache() / _FILE
 
 
 def _is_whole(path: Path) -> bool:

@@ -28,6 +28,8 @@ BLOCK = 1 << 22
 # Multiplications from which on a progress bar is shown, about two seconds' worth: by work and not by the clock, so
 # that a small model never shows one, however slow the machine.
 MANY_PRODUCTS = 10**11
+# A yardstick keeps the baseline's predictions where they are not larger than this: SmolLM2's would be.
+KEPT_BYTES = 1 << 27
 
 
 class _Result(float):
@@ -112,6 +114,8 @@ class Yardstick:
         self.baseline = baseline
         self.windows = _windows(baseline, text, window, stride)
         self._hidden = np.concatenate([hidden for hidden, _ in _read(baseline, self.windows, "baseline")])
+        self._keeps = 8 * len(self._hidden) * baseline.config.vocab_size <= KEPT_BYTES
+        self._kept = {}
 
     def measure(self, model: LanguageModel) -> Measurement:
         """Return the perplexity of `model`, which has the baseline's tokens, and its divergence from the baseline."""
@@ -122,16 +126,24 @@ class Yardstick:
             )
         losses, divergences, agrees, done = [], [], [], 0
         for hidden, targets in _read(model, self.windows, model.name):
-            baseline_hidden = self._hidden[done : done + len(hidden)]
-            done += len(hidden)
             for rows in _blocks(len(targets), model.config.vocab_size):
                 ours = _log_softmax(model.head(hidden[rows]))
-                theirs = _log_softmax(self.baseline.head(baseline_hidden[rows]))
+                theirs = self._predictions(done, len(ours))
+                done += len(ours)
                 losses.append(-ours[np.arange(len(ours)), targets[rows]])
                 agrees.append(ours.argmax(axis=-1) == theirs.argmax(axis=-1))
                 divergences.append(np.einsum("tv,tv->t", np.exp(theirs), theirs - ours))
         losses, divergences, agrees = map(np.concatenate, (losses, divergences, agrees))
         return Measurement(Perplexity(losses), Divergence(divergences, agrees))
+
+    def _predictions(self, start: int, count: int) -> np.ndarray:
+        """The baseline's log-probabilities (count, vocab_size) from the token `start` on."""
+        if (start, count) in self._kept:
+            return self._kept[start, count]
+        log_p = _log_softmax(self.baseline.head(self._hidden[start : start + count]))
+        if self._keeps:
+            self._kept[start, count] = log_p
+        return log_p
 
 
 def perplexity(

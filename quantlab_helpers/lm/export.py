@@ -108,10 +108,12 @@ def _write_settings(writer, model: LanguageModel) -> None:
     writer.add_token_types(words["token_type"])
     writer.add_token_merges(words["merges"])
     writer.add_add_bos_token(words["add_bos_token"])
-    if words["bos_token_id"] is not None:
-        writer.add_bos_token_id(words["bos_token_id"])
-    if words["eos_token_id"] is not None:
-        writer.add_eos_token_id(words["eos_token_id"])
+    if model.tokenizer.bos is not None:
+        writer.add_bos_token_id(model.tokenizer.bos)
+    if model.tokenizer.eos is not None:
+        writer.add_eos_token_id(model.tokenizer.eos)
+    if model.tokenizer.chat_template is not None:
+        writer.add_chat_template(model.tokenizer.chat_template)
 
 
 def _write_tensor(writer, model: LanguageModel, name: str, stored_name: str, type: str) -> None:

@@ -16,7 +16,7 @@ Where all are `KernelLinear`s, single tokens go through compiled code (`decode.p
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -52,6 +52,8 @@ class LlamaConfig:
     rope_layout: str = "half"
     rope_factors: tuple[float, ...] | None = None  # each of the head_size/2 frequencies is divided by its factor
     norm_eps: float = 1e-5
+    # What config.json says of these factors, if the model comes from there: kept for those who export it.
+    rope_scaling: Mapping | None = field(default=None, compare=False)
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """The name and the shape (out, in) of every linear layer, in the order in which they are used."""
@@ -223,10 +225,14 @@ class LanguageModel:
         gate, up = (apply_linear(self.weights[f"layers.{layer}.{name}"], x) for name in ("gate_proj", "up_proj"))
         return apply_linear(self.weights[f"layers.{layer}.down_proj"], swiglu(gate, up))
 
-    def generate(
+    def generate(self, prompt: str, max_tokens: int = 40, **options) -> str:
+        """Return the text with which the model goes on after `prompt`; the options are those of `stream`."""
+        return self.decode(list(self.stream(prompt, max_tokens, **options)))
+
+    def stream(
         self, prompt: str, max_tokens: int = 40, *, temperature: float = 0.0, rng=None, cache_format: str = "float32"
-    ) -> str:
-        """Return the text with which the model goes on after `prompt`.
+    ) -> Iterator[int]:
+        """Yield the tokens with which the model goes on after `prompt`, each as soon as it is known.
 
         max_tokens    stop after so many tokens, or where the model ends its text, or where its context is full
         temperature   0: always the likeliest token ("greedy"). Above 0: draw from softmax(logits / temperature), for
@@ -239,9 +245,9 @@ class LanguageModel:
             positive_number(temperature, "temperature")
             if not isinstance(rng, np.random.Generator):
                 raise TypeError(f"rng must be a np.random.Generator where temperature is above 0, not {rng!r}")
-        return self.decode(list(self._continuation(prompt, max_tokens, temperature, rng, cache_format)))
+        return self._continuation(prompt, max_tokens, temperature, rng, cache_format)
 
-    def _continuation(self, prompt, max_tokens, temperature, rng, cache_format="float32") -> Iterator[int]:
+    def _continuation(self, prompt, max_tokens, temperature, rng, cache_format) -> Iterator[int]:
         model, tokens = self.expanded(), self.tokenizer.encode_prompt(prompt)
         cache = KVCache(self.config, min(len(tokens) + max_tokens, self.config.max_context), format=cache_format)
         for _ in range(max_tokens):

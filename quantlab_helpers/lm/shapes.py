@@ -27,6 +27,11 @@ class ModelShape:
     config: LlamaConfig
     tied: bool
 
+    @classmethod
+    def of(cls, model: LanguageModel) -> ModelShape:
+        """Return the shape of a model."""
+        return cls(model.config, tied="head" not in model.weights)
+
     def matrices(self) -> dict[str, tuple[int, int]]:
         """The name and the shape (out, in) of every matrix."""
         vocabulary = (self.config.vocab_size, self.config.width)

@@ -33,12 +33,18 @@ _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 class Tokenizer:
     """A tokenizer whose `decode` gives back, to the letter, what `encode` was given (if it is a byte-level one).
 
-    bos           the token with which the model wants every text to begin, or None
-    stop_tokens   the tokens with which the model ends a text or its turn
+    bos            the token with which the model wants every text to begin, or None
+    eos            of the stop tokens the one that the model's files name first, or None
+    stop_tokens    the tokens with which the model ends a text or its turn
+    chat_template  how a conversation is written as one text, in Jinja: kept for those who export the model, or None
     """
 
-    def __init__(self, tokenizer, bos: int | None, stop_tokens: Iterable[int], byte_level: bool):
+    def __init__(
+        self, tokenizer, bos: int | None, stop_tokens: Iterable[int], byte_level: bool, chat_template: str | None = None
+    ):
         self._tokenizer = tokenizer
+        self.chat_template = chat_template
+        stop_tokens = list(stop_tokens)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.vocab_size: int = tokenizer.get_vocab_size()
@@ -48,6 +54,7 @@ class Tokenizer:
         self.stop_tokens = frozenset(
             ends | {whole_number(token, "a stop token", 0, self.vocab_size - 1) for token in stop_tokens}
         )
+        self.eos = int(stop_tokens[0]) if stop_tokens else min(ends, default=None)
         self._unknown = _unknown_bytes(tokenizer) if byte_level else b""
 
     def encode(self, text: str) -> list[int]:
@@ -102,7 +109,8 @@ class Tokenizer:
         if not (wanted[0] if wanted else tokenizer.encode("a").ids[:1] == [bos]):
             bos = None
         try:
-            return cls(tokenizer, bos, _special_tokens(tokenizer, settings, "eos"), byte_level)
+            stop_tokens, template = _special_tokens(tokenizer, settings, "eos"), _chat_template(path.parent, settings)
+            return cls(tokenizer, bos, stop_tokens, byte_level, template)
         except (TypeError, ValueError) as error:
             raise ValueError(f"the tokenizer {path} does not fit the files beside it: {error}") from error
 
@@ -150,13 +158,14 @@ class Tokenizer:
         ids = {kind: metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos", "eot", "eom")}
         wants_bos = metadata.get("tokenizer.ggml.add_bos_token", pre == "llama-bpe")
         stop_tokens = [token for kind, token in ids.items() if kind != "bos" and token is not None]
-        return cls(tokenizer, ids["bos"] if wants_bos else None, stop_tokens, byte_level=True)
+        bos, template = ids["bos"] if wants_bos else None, metadata.get("tokenizer.chat_template")
+        return cls(tokenizer, bos, stop_tokens, byte_level=True, chat_template=template)
 
     def gguf_metadata(self, vocab_size: int) -> dict:
         """Return what a GGUF file says of this tokenizer, for a model with so many tokens: the inverse of `from_gguf`.
 
-        That is "pre", "tokens", "token_type", "merges", "add_bos_token", "bos_token_id" and "eos_token_id". Raises
-        ValueError for a tokenizer that cuts text into words in a way that GGUF has no name for here.
+        That is "pre", "tokens", "token_type", "merges" and "add_bos_token". Raises ValueError for a tokenizer that cuts
+        text into words in a way that GGUF has no name for here.
         """
         described = json.loads(self._tokenizer.to_str())
         cut = described["pre_tokenizer"]
@@ -173,8 +182,37 @@ class Tokenizer:
             "token_type": [special.get(token, _NORMAL) for token in range(vocab_size)],
             "merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in merges],
             "add_bos_token": self.bos is not None,
-            "bos_token_id": self.bos,
-            "eos_token_id": min(self.stop_tokens, default=None),
+        }
+
+    def folder_files(self) -> dict[str, dict]:
+        """Return the files of this tokenizer in a Hugging Face folder, name -> JSON: what `from_json` reads."""
+        from tokenizers import Tokenizer, processors
+
+        tokenizer, wants_bos = Tokenizer.from_str(self._tokenizer.to_str()), self.bos is not None
+        words = {
+            f"{kind}_token": tokenizer.id_to_token(token)
+            for kind, token in (("bos", self.bos), ("eos", self.eos))
+            if token is not None
+        }
+        if wants_bos and tokenizer.post_processor is None:  # as from GGUF; transformers looks nowhere else
+            bos = words["bos_token"]
+            tokenizer.post_processor = processors.TemplateProcessing(
+                single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, self.bos)]
+            )
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "add_bos_token": wants_bos,
+            "clean_up_tokenization_spaces": False,
+            **words,
+        }
+        if self.chat_template is not None:
+            settings["chat_template"] = self.chat_template
+        ends = [self.eos, *sorted(self.stop_tokens - {self.eos})] if self.stop_tokens else None
+        generation = {"bos_token_id": self.bos, "eos_token_id": ends}
+        return {
+            "tokenizer.json": json.loads(tokenizer.to_str()),
+            "tokenizer_config.json": settings,
+            "generation_config.json": {key: value for key, value in generation.items() if value is not None},
         }
 
 
@@ -203,6 +241,23 @@ def _special_tokens(tokenizer, settings: list[dict], kind: str) -> list[int]:
         word = word.get("content") if isinstance(word, dict) else word
         found.append(tokenizer.token_to_id(word) if isinstance(word, str) else None)
     return [token for token in found if token is not None]
+
+
+def _chat_template(folder: Path, settings: list[dict]) -> str | None:
+    """Return the template of a chat: of a file of its own, or in the settings, where it may be the default of several.
+
+    Raises ValueError for one that is no text.
+    """
+    if (path := folder / "chat_template.jinja").exists():
+        return path.read_text(encoding="utf-8")
+    template = next((setting["chat_template"] for setting in settings if setting.get("chat_template")), None)
+    if isinstance(template, list):
+        template = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}.get(
+            "default"
+        )
+    if template is not None and not isinstance(template, str):
+        raise ValueError(f"chat_template must be a text, not {template!r}")
+    return template
 
 
 def _list(metadata: dict, key: str):

@@ -4,6 +4,7 @@ Each notebook is run once, and all tests work on the page that is open then. The
 it should show they ask the notebook's own kernel.
 """
 
+import inspect
 import itertools
 import json
 
@@ -11,6 +12,8 @@ import course
 import pytest
 from jupyterlab_driver import PATIENCE, add_notebook
 from playwright.sync_api import expect
+
+from quantlab_helpers import exercises
 
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 
@@ -140,8 +143,8 @@ def test_every_picture_has_an_alt_text(notebook):
 def test_a_wrong_answer_earns_a_hint_and_a_right_one_a_green_line(notebook):
     for exercise in course.exercises_in(notebook.name)[:1]:
         cell = notebook.cell_with(f'@ql.exercise("{exercise}")')
-        task = course.exercises.get(exercise)
-        arguments = ", ".join(course.inspect.signature(task.reference).parameters)
+        task = exercises.get(exercise)
+        arguments = ", ".join(inspect.signature(task.reference).parameters)
         stub = f'@ql.exercise("{exercise}")\ndef {task.reference.__name__}({arguments}):\n    return 12345'
         assert f"✗ {exercise}: not right yet" in notebook.type_and_run(cell, stub)
         expect(cell.locator("[data-kind=hint]")).to_be_visible()

@@ -278,7 +278,10 @@ def test_an_index_without_files(tmp_path, weight_map):
         ({"hidden_act": "gelu"}, "hidden_act must be one of 'silu', not 'gelu'"),
         ({"attention_bias": True}, "attention_bias must be absent or false"),
         ({"mlp_bias": True}, "mlp_bias must be absent or false"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config must be absent or false"),
+        (
+            {"quantization_config": {"bits": 4}},
+            "quant_method in quantization_config must be one of 'compressed-tensors'",
+        ),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type must be one of 'default', 'linear', 'llama3', not 'yarn'"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor in rope_scaling must be a number above 0, not None"),
         ({"rope_scaling": {"type": "linear", "factor": -1.0}}, "factor in rope_scaling must be finite and above 0"),

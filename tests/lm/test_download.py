@@ -256,26 +256,6 @@ def test_a_file_that_is_already_there(cache, tmp_path, monkeypatch):
     assert names_in(cache) == []
 
 
-@pytest.mark.parametrize(
-    "platform, environment, folder",
-    [
-        ("linux", {}, "~/.cache/quantlab"),
-        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/quantlab"),
-        ("darwin", {}, "~/Library/Caches/quantlab"),
-        ("win32", {}, "~/AppData/Local/quantlab"),
-        ("win32", {"LOCALAPPDATA": "/local"}, "/local/quantlab"),
-        ("linux", {"QUANTLAB_CACHE": "~/mine"}, "~/mine"),
-    ],
-)
-def test_the_cache_folder_of_each_system(monkeypatch, platform, environment, folder):
-    for name in ("QUANTLAB_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(download.sys, "platform", platform)
-    assert download._cache_folder() == Path(folder).expanduser()
-
-
 @pytest.mark.parametrize("ask", [lm.fetch, lm.is_available])
 def test_other_names(ask):
     with pytest.raises(ValueError, match="name must be one of 'smollm2-135m', not 'smollm'"):

@@ -231,6 +231,20 @@ def test_the_baseline_reads_the_text_once(monkeypatch):
     yardstick.measure(model)
 
 
+def test_a_small_baseline_predicts_once_and_a_large_one_each_time(monkeypatch):
+    baseline, models = make_model(), [make_model(1), make_model(2, ffn_width=96), make_model(3)]
+    monkeypatch.setattr(evaluate, "BLOCK", 1000)  # models of another width are read in other blocks
+    kept = Yardstick(baseline, TEXT, window=8)
+    monkeypatch.setattr(evaluate, "KEPT_BYTES", 0)
+    anew = Yardstick(baseline, TEXT, window=8)
+    for model in models:
+        assert kept.measure(model).divergence == anew.measure(model).divergence
+    monkeypatch.setattr(baseline, "head", None)
+    assert kept.measure(models[0]).divergence > 0
+    with pytest.raises(TypeError):
+        anew.measure(models[0])
+
+
 @pytest.mark.parametrize("block", [1, 500, 1000])
 def test_blocks_change_nothing(monkeypatch, block):
     model, baseline = make_model(1), make_model(2)

@@ -264,9 +264,9 @@ def test_text_ends_at_a_stop_token(tied):
 def test_text_ends_where_the_context_is_full(tied):
     tied.tokenizer.stop_tokens = frozenset()
     # 120 tokens are read, and 8 written and read: the last one that is written is read no more.
-    tokens = list(tied._continuation("C" * 120, 100, 0.0, None))
+    tokens = list(tied.stream("C" * 120, 100))
     assert len(tokens) == 9
-    assert len(list(tied._continuation("C" * 128, 100, 0.0, None))) == 1
+    assert len(list(tied.stream("C" * 128, 100))) == 1
     with pytest.raises(ValueError, match="at most 128"):
         tied.generate("C" * 129)
 
@@ -274,7 +274,7 @@ def test_text_ends_where_the_context_is_full(tied):
 def test_drawn_text_follows_the_probabilities(tied):
     tied.tokenizer.stop_tokens = frozenset()
     temperature, draws, rng = 3.0, 2000, np.random.default_rng(8)
-    drawn = [next(tied._continuation("HELLO", 1, temperature, rng)) for _ in range(draws)]
+    drawn = [next(tied.stream("HELLO", 1, temperature=temperature, rng=rng)) for _ in range(draws)]
     scores = tied.logits(tied.encode("HELLO"))[-1].astype(np.float64) / temperature
     expected = np.exp(scores - scores.max())
     expected /= expected.sum()

@@ -265,3 +265,34 @@ def test_settings_that_do_not_fit(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         Tokenizer.from_json(tmp_path / "tokenizer.json")
+
+
+# Chats
+
+
+@pytest.mark.parametrize(
+    ("files", "template"),
+    [
+        ({}, None),
+        ({"tokenizer_config.json": '{"chat_template": "mine"}'}, "mine"),
+        ({"chat_template.jinja": "a file é", "tokenizer_config.json": '{"chat_template": "mine"}'}, "a file é"),
+        (
+            {
+                "tokenizer_config.json": '{"chat_template": [{"name": "tool_use", "template": "t"}, '
+                '{"name": "default", "template": "d"}]}'
+            },
+            "d",
+        ),
+    ],
+)
+def test_the_template_of_chats_is_kept(tmp_path, files, template):
+    write(tmp_path)
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert Tokenizer.from_json(tmp_path / "tokenizer.json").chat_template == template
+
+
+def test_the_end_that_files_name_comes_first():
+    tokenizer = Tokenizer.from_gguf(metadata(eos_token_id=6, eot_token_id=5))
+    assert tokenizer.eos == 6
+    assert {5, 6} <= tokenizer.stop_tokens
