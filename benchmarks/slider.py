@@ -28,7 +28,7 @@ import numpy as np
 from playwright.sync_api import Locator, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("tests/browser", "tests", "tools")]
 
 import course  # noqa: E402 (the tests are no package)
 from jupyterlab_driver import PATIENCE, LabNotebook, add_notebook, find_browser, serve  # noqa: E402

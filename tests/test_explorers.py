@@ -12,6 +12,7 @@ from colours import LEAST_CONTRAST, contrast
 from quantlab_helpers import explorers, style
 from quantlab_helpers.explorers.base import MOST_PRECOMPUTED
 
+LETTERS_IN_A_LINE = 95  # of the sentence under a picture, in JupyterLab
 MOST_BYTES = 24_000  # of one frame: what the browser swaps at a move of the slider
 
 
@@ -34,6 +35,7 @@ def test_sweep(shown):
                 assert word not in frame.replace("exact", ""), (explorer.title, positions, word)
             assert _faint_words(picture) == []
             assert len(frame) <= MOST_BYTES, (explorer.title, positions, len(frame))
+            assert len(sentence) <= LETTERS_IN_A_LINE * explorer.num_lines, sentence
             sentences.add(sentence)
         assert len(sentences) > 1, f"{explorer.title}: the sentence is the same at every position"
 

@@ -54,6 +54,7 @@ class Explorer:
     draw: Callable[[object], str]  # -> one <svg> element, made by `svg.Chart.image` or the like
     describe: Callable[[object], str]
     num_values: int = 0  # how many values one position works on
+    num_lines: int = 3  # room for the longest sentence, so that nothing below jumps
 
     def positions(self) -> Iterator[dict]:
         """Every combination of positions, as keywords of `compute`; the last control changes fastest."""
@@ -79,8 +80,8 @@ class Explorer:
         where = "; ".join(f"{c.name}={c.text(positions[c.name])}" for c in self.controls)
         return (
             f'<figure data-position="{html.escape(where, quote=True)}" style="margin:4px 0">{self.draw(result)}'
-            f'<figcaption aria-live="polite" style="min-height:4.6em;max-width:680px;line-height:1.5">{sentence}'
-            "</figcaption></figure>"
+            f'<figcaption aria-live="polite" style="min-height:{1.5 * self.num_lines}em;max-width:680px;'
+            f'line-height:1.5">{sentence}</figcaption></figure>'
         )
 
     @cached_property
