@@ -134,7 +134,10 @@ class Explorer:
 
 
 class _ControlRow:
-    """A slider and its twin, a drop-down list that shows the position and has the name: the slider can have none."""
+    """A slider and its twin: a drop-down list that shows the position, has the name, and goes to what is typed.
+
+    Not a number box: positions lie unevenly, many are words, and only whole indices can be linked in the browser.
+    """
 
     def __init__(self, control: Control):
         self.control = control
