@@ -10,11 +10,12 @@ from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import display
 from matplotlib.ticker import LogLocator, NullLocator
 
 from . import style
 
-_LOOK = {
+LOOK = {
     "figure.figsize": (7.2, 3.2),
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
@@ -30,13 +31,28 @@ _LOOK = {
 
 
 @contextmanager
-def _drawing(rows=1, columns=1, *, look=None, **options):
-    """Yield the axes of a new figure in the course's look; show it afterwards and let go of it."""
-    with plt.rc_context(_LOOK | (look or {})):
+def _drawing(rows=1, columns=1, *, kind="Chart", look=None, **options):
+    """Yield the axes of a new figure in the course's look; show it afterwards, with its alt text, and let go of it."""
+    with plt.rc_context(LOOK | (look or {})):
         figure, axes = plt.subplots(rows, columns, **options)
         yield axes
-        plt.show()
+        display(figure, metadata={"image/png": {"alt": f"{kind}: {_in_words(figure)}"}})
         plt.close(figure)
+
+
+def _in_words(figure) -> str:
+    """What the figure shows, in the words that are written on it: for readers who cannot see it."""
+    return "; ".join(map(_axes_in_words, figure.axes))
+
+
+def _axes_in_words(axes) -> str:
+    against = " against ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))
+    if axes.get_legend():
+        named = axes.get_legend().get_texts()
+    else:
+        named = axes.get_yticklabels() if axes.axison else axes.texts
+    names = [text.get_text() for text in named if any(map(str.isalpha, text.get_text()))]
+    return " ".join(": ".join(filter(None, (axes.get_title(), against, ", ".join(names)))).split())
 
 
 def error_by_value(x, restored, scale: float) -> None:
@@ -81,7 +97,8 @@ def decision_regions(axis, named_scores: dict, points, labels) -> None:
     points        (count, 2 or more): the first two columns are drawn; labels (count,) or (count, 1), +1 or -1
     """
     labels = np.ravel(labels)
-    with _drawing(1, len(named_scores), look={"axes.grid": False}, figsize=(7.2, 2.8), squeeze=False) as panels:
+    kind, look = "Maps of where a classifier says + and where -", {"axes.grid": False}
+    with _drawing(1, len(named_scores), kind=kind, look=look, figsize=(7.2, 2.8), squeeze=False) as panels:
         for panel, (name, scores) in zip(panels[0], named_scores.items(), strict=True):
             panel.contourf(axis, axis, scores, [-np.inf, 0, np.inf], colors=[style.QUANTIZED, style.ERROR], alpha=0.25)
             for sign, marker, colour in ((-1, "o", style.QUANTIZED), (1, "^", style.ERROR)):
@@ -123,7 +140,7 @@ def sqnr_by_bits(measured: dict, rule: dict, formats: dict) -> None:
 def levels(named_levels: dict, *, x=None, x_label: str) -> None:
     """Number lines below each other: a mark for each level of each entry (label -> levels), over a histogram of `x`."""
     height = 0.5 + 0.38 * len(named_levels) + (0.9 if x is not None else 0)
-    with _drawing(look={"axes.grid": False}, figsize=(7.2, height)) as axes:
+    with _drawing(kind="Number lines", look={"axes.grid": False}, figsize=(7.2, height)) as axes:
         for row, values in enumerate(named_levels.values()):
             axes.axhline(-row, color=style.FAINT, linewidth=1, zorder=0)
             thickness = 2 if len(values) <= 20 else 0.6
@@ -147,7 +164,7 @@ def heat_map(values, rows: list, columns: list, *, x_label: str, y_label: str, d
     shades = np.log10(values)
     lightest, darkest = shades.min(), max(shades.max(), shades.min() + 1e-9)
     height = 0.9 + 0.36 * len(rows)
-    with _drawing(look={"axes.grid": False}, figsize=(7.2, height)) as axes:
+    with _drawing(kind="Table in colours", look={"axes.grid": False}, figsize=(7.2, height)) as axes:
         axes.imshow(shades, cmap="Blues", aspect="auto", vmin=lightest, vmax=darkest + 0.3 * (darkest - lightest))
         for (row, column), value in np.ndenumerate(values):
             is_dark = shades[row, column] - lightest > 0.7 * (darkest - lightest)
@@ -176,7 +193,7 @@ def llama(config, num_parameters: dict) -> None:
         ("logits", f"{config.vocab_size:,}, one for each next token", style.PAPER),
     )
     box = {"boxstyle": "round,pad=0.45", "edgecolor": style.INK}
-    with _drawing(look={"axes.grid": False}, figsize=(7.2, 4.2)) as axes:
+    with _drawing(kind="Diagram", look={"axes.grid": False}, figsize=(7.2, 4.2)) as axes:
         for i, (name, detail, colour) in enumerate(stations):
             axes.text(0, -i, name, ha="center", va="center", bbox={**box, "facecolor": colour}, fontsize=11)
             axes.text(0.75, -i, detail, ha="left", va="center")
@@ -203,7 +220,7 @@ def loss_surface(hessian, weight, named_points: dict, path) -> None:
     first, second = (np.floor(value) + steps for value in weight)
     d = np.stack(np.meshgrid(first - weight[0], second - weight[1]), axis=-1)
     cost = np.einsum("...i,ij,...j->...", d, hessian, d) / 2
-    with _drawing(look={"axes.grid": False}, figsize=(6.4, 4)) as axes:
+    with _drawing(kind="Contours", look={"axes.grid": False}, figsize=(6.4, 4)) as axes:
         axes.contour(first, second, cost, levels=cost.max() * np.linspace(0.1, 1, 9) ** 2, cmap="Blues_r")
         corners = np.stack(np.meshgrid(*np.floor(weight)[:, None] + [0, 1]), axis=-1).reshape(-1, 2)
         axes.plot(*corners.T, "+", color=style.INK, markersize=14, label="representable")

@@ -1,16 +1,17 @@
 """The colours and the few words that every picture of the course shares.
 
 The colours are those of Okabe and Ito, "Color Universal Design" (2008), chosen to stay apart for colour-blind
-readers. Always pair a colour with a label, a marker or a line style: a colour alone says nothing in print.
+readers; two are darker here, so that words in them can be read on white. Always pair a colour with a label, a marker
+or a line style: a colour alone says nothing in print.
 """
 
 INK = "#1f2430"  # text, axes
 FAINT = "#d9dde4"  # grid lines
 PAPER = "#ffffff"
-ORIGINAL = "#7a8290"  # float32 values, before quantization
+ORIGINAL = "#6b7280"  # float32 values, before quantization
 QUANTIZED = "#0072b2"  # values after quantization (blue)
-ERROR = "#d55e00"  # what was lost (vermillion)
-GOOD = "#007a5a"  # a darker bluish green, readable as text on white
+ERROR = "#c05400"  # what was lost (a darker vermillion)
+GOOD = "#007a5a"  # (a darker bluish green)
 HIGHLIGHT = "#e69f00"  # the thing to look at (orange)
 SERIES = (QUANTIZED, ERROR, GOOD, "#cc79a7", HIGHLIGHT, "#56b4e9", INK)  # several lines in one picture
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

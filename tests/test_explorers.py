@@ -7,10 +7,12 @@ import course
 import ipywidgets
 import numpy as np
 import pytest
+from colours import LEAST_CONTRAST, contrast
 
-from quantlab_helpers import explorers
+from quantlab_helpers import explorers, style
 from quantlab_helpers.explorers.base import MOST_PRECOMPUTED
 
+LETTERS_IN_A_LINE = 95  # of the sentence under a picture, in JupyterLab
 MOST_BYTES = 24_000  # of one frame: what the browser swaps at a move of the slider
 
 
@@ -31,9 +33,18 @@ def test_sweep(shown):
             assert ET.fromstring(frame).find("figcaption").text == sentence
             for word in ("nan", "inf", "None"):
                 assert word not in frame.replace("exact", ""), (explorer.title, positions, word)
+            assert _faint_words(picture) == []
             assert len(frame) <= MOST_BYTES, (explorer.title, positions, len(frame))
+            assert len(sentence) <= LETTERS_IN_A_LINE * explorer.num_lines, sentence
             sentences.add(sentence)
         assert len(sentences) > 1, f"{explorer.title}: the sentence is the same at every position"
+
+
+def _faint_words(picture):
+    """Words whose colour is too light to be read on white."""
+    texts = picture.iter("{http://www.w3.org/2000/svg}text")
+    words = [text for text in texts if any(map(str.isalnum, text.text or ""))]
+    return [text.text for text in words if contrast(text.get("fill"), style.PAPER) < LEAST_CONTRAST]
 
 
 def test_each_control_matters(shown):

@@ -12,7 +12,13 @@ from quantlab_helpers.lm import LlamaConfig
 def drawn(monkeypatch):
     """The axes of the figure that a plot showed, filled when it is shown."""
     axes = []
-    monkeypatch.setattr(plt, "show", lambda: axes.extend(plt.gcf().axes))
+
+    def show(figure, metadata):
+        alt = metadata["image/png"]["alt"]
+        assert len(alt.split()) >= 3, alt
+        axes.extend(figure.axes)
+
+    monkeypatch.setattr(plots, "display", show)
     yield axes
     assert plt.get_fignums() == []
 
@@ -43,6 +49,19 @@ def test_curves(drawn):
     assert _labels(drawn[0]) == ("bits", "error")
     assert drawn[0].get_yscale() == "log"
     assert len({(line.get_color(), line.get_marker()) for line in drawn[0].lines}) == 2
+
+
+def test_alt_text_says_in_words_what_is_drawn(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plots, "display", lambda figure, metadata: shown.append(metadata["image/png"]["alt"]))
+    plots.curves([2, 4], {"per row": [9.0, 20.0], "one scale": [5.0, 16.0]}, x_label="bits", y_label="SQNR (dB)")
+    plots.levels({"INT4": [-1.0, 1.0], "NF4": [-1.0, 0.0]}, x_label="level")
+    plots.decision_regions([0, 1], {"float": np.eye(2), "int3": np.eye(2)}, [[0.5, 0.5]], [1])
+    assert shown == [
+        "Chart: SQNR (dB) against bits: per row, one scale",
+        "Number lines: level: INT4, NF4",
+        "Maps of where a classifier says + and where -: float; int3",
+    ]
 
 
 def test_size_and_perplexity(drawn):
@@ -103,7 +122,7 @@ def test_heat_map_shows_every_number_where_it_belongs(drawn):
 
 
 def test_heat_map_is_darker_for_larger_numbers(drawn):
-    plots.heat_map([[1.0, 10.0, 100.0]], ["row"], ["a", "b", "c"], x_label="", y_label="")
+    plots.heat_map([[1.0, 10.0, 100.0]], ["row"], ["a", "b", "c"], x_label="scales", y_label="bits")
     image = drawn[0].images[0]
     darkness = [sum(image.cmap(image.norm(value))[:3]) for value in image.get_array()[0]]
     assert darkness == sorted(darkness, reverse=True)

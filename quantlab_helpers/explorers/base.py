@@ -19,6 +19,8 @@ from functools import cached_property
 import ipywidgets as widgets
 from tqdm.auto import tqdm
 
+from .manners import MANNERS
+
 MOST_PRECOMPUTED = 200
 # A progress bar is for a large array of the learner's own: by size and not by the clock, so that the course's own
 # explorers never show one, however slow the machine.
@@ -52,6 +54,7 @@ class Explorer:
     draw: Callable[[object], str]  # -> one <svg> element, made by `svg.Chart.image` or the like
     describe: Callable[[object], str]
     num_values: int = 0  # how many values one position works on
+    num_lines: int = 3  # room for the longest sentence, so that nothing below jumps
 
     def positions(self) -> Iterator[dict]:
         """Every combination of positions, as keywords of `compute`; the last control changes fastest."""
@@ -77,8 +80,8 @@ class Explorer:
         where = "; ".join(f"{c.name}={c.text(positions[c.name])}" for c in self.controls)
         return (
             f'<figure data-position="{html.escape(where, quote=True)}" style="margin:4px 0">{self.draw(result)}'
-            f'<figcaption aria-live="polite" style="min-height:3.2em;max-width:680px;line-height:1.5">{sentence}'
-            "</figcaption></figure>"
+            f'<figcaption aria-live="polite" style="min-height:{1.5 * self.num_lines}em;max-width:680px;'
+            f'line-height:1.5">{sentence}</figcaption></figure>'
         )
 
     @cached_property
@@ -86,10 +89,10 @@ class Explorer:
         """The widgets: for each control a slider and a drop-down list of the same positions, then the picture."""
         rows = [_ControlRow(control) for control in self.controls]
         picture = self._precomputed(rows) if self.is_precomputed else self._live(rows)
-        heading = widgets.HTML(f"<strong>{html.escape(self.title)}</strong>")
+        heading = widgets.HTML(f"<strong>{html.escape(self.title)}</strong>{MANNERS}")
         panel = widgets.VBox([heading, *(row.box for row in rows), picture]).add_class("quantlab-explorer")
-        # The website asks for this one: such a panel goes on working on a page without a kernel.
-        return panel.add_class("quantlab-precomputed") if self.is_precomputed else panel
+        # The website asks for those that are precomputed: they go on working on a page without a kernel.
+        return panel.add_class("quantlab-precomputed" if self.is_precomputed else "quantlab-live")
 
     def _precomputed(self, rows):
         """A stack of stacks, one level for each control: a level shows the page that its slider points to."""
@@ -131,7 +134,10 @@ class Explorer:
 
 
 class _ControlRow:
-    """A slider and its twin, a drop-down list that shows the position and has the name: the slider can have none."""
+    """A slider and its twin: a drop-down list that shows the position, has the name, and goes to what is typed.
+
+    Not a number box: positions lie unevenly, many are words, and only whole indices can be linked in the browser.
+    """
 
     def __init__(self, control: Control):
         self.control = control

@@ -86,6 +86,7 @@ def deployment(devices: Mapping[str, Device] | None = None, models: Mapping[str,
         compute=compute,
         draw=_draw,
         describe=_describe,
+        num_lines=5,
     )
 
 

@@ -150,7 +150,8 @@ def _draw(result: Columns) -> str:
 
 def _legend(chart: Chart, n: int, top: float, words: dict) -> None:
     for place, (text, colour) in enumerate(words.items()):
-        chart.text(0.33 * n * place, top, text, colour=colour, anchor="start", bold=True, dx=6, dy=13)
+        chart.text(0.33 * n * place, top, "\N{BLACK CIRCLE}", colour=colour, anchor="start", dx=6, dy=13)
+        chart.text(0.33 * n * place, top, text, anchor="start", bold=True, dx=22, dy=13)
 
 
 def _describe(result: Columns) -> str:

@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: one JupyterLab and one browser for all tests of a file."""
+"""Fixtures of the browser tests: one JupyterLab and one browser for all tests that a worker runs."""
 
 import os
 
@@ -7,13 +7,13 @@ from jupyterlab_driver import LabNotebook, find_browser, serve
 from playwright.sync_api import sync_playwright
 
 
-@pytest.fixture(scope="module")
-def lab_address(tmp_path_factory):
-    with serve(tmp_path_factory.mktemp("lab")) as address:
-        yield address
+@pytest.fixture(scope="session")
+def lab_home(tmp_path_factory):
+    """The folder in which JupyterLab has everything; its notebooks are in `notebooks`."""
+    return tmp_path_factory.mktemp("lab")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
     path = find_browser()
     if path is None:
@@ -29,15 +29,14 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture
-def open_notebook(browser, lab_address):
-    """A function that opens a notebook by name in JupyterLab; its page is closed after the test."""
-    pages = []
+@pytest.fixture(scope="session")
+def open_notebook(browser, lab_home):
+    """A function that opens a notebook by name in JupyterLab and runs it."""
+    with serve(lab_home) as address:
 
-    def open_one(name: str) -> LabNotebook:
-        pages.append(browser.new_page(viewport={"width": 1200, "height": 1000}))
-        return LabNotebook(pages[-1], lab_address, name)
+        def open_and_run(name: str) -> LabNotebook:
+            notebook = LabNotebook(browser.new_page(viewport={"width": 1200, "height": 1000}), address, name)
+            notebook.run_all()
+            return notebook
 
-    yield open_one
-    for page in pages:
-        page.close()
+        yield open_and_run

@@ -87,14 +87,7 @@ def _check_picture(panel, explorer):
         control.name: next(p for p in control.positions if control.text(p) == panel.position()[control.name])
         for control in explorer.controls
     }
-    assert panel.sentence() == explorer.sentence(**chosen)
-    parsed = """html => {
-        const place = document.createElement("template");
-        place.innerHTML = html;
-        return place.content.firstChild.outerHTML;
-    }"""
-    seen = panel.panel.locator("figure[data-position]:visible").evaluate("figure => figure.outerHTML")
-    assert seen == panel.page.evaluate(parsed, explorer.frame(**chosen))
+    assert panel.shows(explorer.frame(**chosen))
 
 
 @pytest.mark.parametrize("name", RUN)
