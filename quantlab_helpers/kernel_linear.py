@@ -1,7 +1,7 @@
 """A linear layer that computes from packed weights with the kernels of `kernels.py`, and never holds the floats.
 
-One token goes through a kernel, which reads the packed weights once. For many tokens that would be once for each: then
-pieces of the matrix are restored and multiplied with all tokens by BLAS.
+A few tokens go through a kernel one by one, which reads the packed weights once for each. For many, it pays off to
+restore pieces of the matrix, which BLAS multiplies with all tokens.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from .kernels import (
     row_pieces,
 )
 from .packed import PackedTensor
+
+FEW_TOKENS = 32  # up to which restoring the weights was measured to take longer than reading them for each token
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +129,7 @@ class KernelLinear:
         if x.shape[-1:] != (columns,):
             raise ValueError(f"x must have {columns} values along its last axis, but its shape is {x.shape}")
         tokens = np.ascontiguousarray(x, np.float32).reshape(-1, columns)
-        y = self.product(tokens[0]) if len(tokens) == 1 else self._many(tokens)
+        y = self._few(tokens) if len(tokens) <= FEW_TOKENS else self._many(tokens)
         return y.reshape(*x.shape[:-1], rows)
 
     def product(self, x: np.ndarray) -> np.ndarray:
@@ -139,6 +141,12 @@ class KernelLinear:
                 return int8_int8_product(matrix.codes, matrix.scale, codes, scale)
             return int4_int8_product(matrix, codes, scale)
         return int8_product(matrix.codes, matrix.scale, x) if isinstance(matrix, Int8Rows) else int4_product(matrix, x)
+
+    def _few(self, x: np.ndarray) -> np.ndarray:
+        y = np.empty((len(x), self.shape[0]), np.float32)
+        for token, result in zip(x, y, strict=True):
+            result[:] = self.product(token)
+        return y
 
     def _many(self, x: np.ndarray) -> np.ndarray:
         if self.quantizes_inputs:

@@ -101,7 +101,7 @@ def test_a_device_and_a_model_of_the_learners_own():
 
 
 def test_what_the_notebook_says_to_notice(explorer):
-    (noticed,) = [c.source for c in course.read(NOTEBOOK).cells if c.source.startswith("**What to notice.**")]
+    (noticed,) = [c.source for c in course.read(NOTEBOOK).cells if "What to notice.**\n- **Context.**" in c.source]
 
     def at(**position):
         return explorer.compute(**{**explorer.at_start(), **position})
