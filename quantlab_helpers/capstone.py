@@ -132,12 +132,14 @@ def score(recipe: Recipe, budget: Budget | None = None, name: str = "my recipe")
     """Run a recipe on TinyTales, measure it beside the references, and keep what was found among `scores()`.
 
     A recipe that fails, or returns something else, earns a hint and not an error. Takes about ten seconds.
-    Raises TypeError for another kind of budget.
+    Raises TypeError for another kind of budget, and ValueError for the name of a reference.
     """
     budget = Budget() if budget is None else budget
     if not isinstance(budget, Budget):
         raise TypeError(f"budget must be a Budget(megabytes, tokens_per_second, divergence), not {budget!r}")
     models, objection = {"float32": _yardstick().baseline, **_references()}, ""
+    if name in models:
+        raise ValueError(f"name must be one of your own, not that of a row for comparison: {name!r}")
     try:
         models[name] = quantized_by(recipe)
     except _Objection as error:

@@ -237,6 +237,12 @@ def test_another_budget_is_refused():
         score(gptq, 0.8)
 
 
+@pytest.mark.parametrize("name", ["float32", *capstone.REFERENCES])
+def test_a_name_that_is_taken_is_refused(name):
+    with pytest.raises(ValueError, match="name must be one of your own"):
+        score(gptq, name=name)
+
+
 def test_scores_are_kept_in_order_and_a_damaged_file_is_set_aside(tmp_path):
     path = local_files.home() / "scores.json"
     score(gptq, name="first")
