@@ -37,6 +37,11 @@ def _links(page):
     return re.findall(r'<a href="([^"]+)">', page.read_text(encoding="utf-8").partition("<main")[2])
 
 
+def test_emphasis_in_a_title_is_left_out_of_the_contents(small_course):
+    page = (small_course("# For *your* device?") / "index.html").read_text(encoding="utf-8")
+    assert "For your device?" in page and "*your*" not in page
+
+
 def test_notebooks_and_markdown_become_pages_and_links_lead_to_them(small_course):
     (small_course.root / "data").mkdir()
     (small_course.root / "data" / "README.md").write_text("# The data\n\n[Licence](LICENSE.txt)", encoding="utf-8")

@@ -101,7 +101,8 @@ class Page:
 
     @property
     def title(self) -> str:
-        return re.search(r"^# (.+)$", self.notebook.cells[0].source, re.MULTILINE)[1]
+        heading = re.search(r"^# (.+)$", self.notebook.cells[0].source, re.MULTILINE)[1]
+        return heading.replace("*", "")  # a list of contents has no room for emphasis
 
     @property
     def sections(self) -> list[tuple[str, str]]:
