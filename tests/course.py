@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib.util
 import io
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -12,14 +11,6 @@ from lessons import FOLDER, NAMES, exercise_in, read, solved_source, text_of
 from lessons import NOTEBOOKS as NOTEBOOKS
 
 from quantlab_helpers.explorers import Explorer
-
-
-def tool(name: str):
-    """The program tools/NAME.py as a module."""
-    spec = importlib.util.spec_from_file_location(name, FOLDER.parent / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def stored_text(name: str) -> str:

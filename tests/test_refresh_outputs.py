@@ -1,21 +1,9 @@
 """The tool that stores a notebook's outputs: it keeps the text, and a notebook that fails stays as it was."""
 
-import importlib.util
-from pathlib import Path
-
 import nbformat
 import pytest
+import refresh_outputs as tool
 from nbclient.exceptions import CellExecutionError
-
-TOOL = Path(__file__).resolve().parent.parent / "tools" / "refresh_outputs.py"
-
-
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("refresh_outputs", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _write(path, *sources):
@@ -23,7 +11,7 @@ def _write(path, *sources):
     nbformat.write(notebook, path)
 
 
-def test_outputs_are_stored_without_widgets_and_timings(tool, tmp_path):
+def test_outputs_are_stored_without_widgets_and_timings(tmp_path):
     path = tmp_path / "lesson.ipynb"
     _write(path, "import ipywidgets\nprint('before')", "ipywidgets.IntSlider(3)")
     tool.refresh(path)
@@ -36,7 +24,7 @@ def test_outputs_are_stored_without_widgets_and_timings(tool, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["lesson.ipynb"]
 
 
-def test_a_notebook_that_fails_stays_as_it_was(tool, tmp_path):
+def test_a_notebook_that_fails_stays_as_it_was(tmp_path):
     path = tmp_path / "lesson.ipynb"
     _write(path, "1 / 0")
     before = path.read_bytes()

@@ -1,6 +1,5 @@
 """The stories that TinyTales learns from: same seed, same story, and every answer follows from what was told."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tinytales_grammar as tool
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = ROOT / "tools" / "tinytales_grammar.py"
@@ -17,17 +17,7 @@ TRAINING_SEED = 1  # of tools/train_tinytales.py
 
 
 @pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("tinytales_grammar", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-@pytest.fixture(scope="module")
-def tales(tool):
+def tales():
     rng = np.random.default_rng(TRAINING_SEED)
     return [tool.write_tale(rng) for _ in range(2_000)]
 
@@ -41,7 +31,7 @@ def _after(word, question):
     return re.search(rf"{word} (\w+)", question.question)[1]
 
 
-def test_a_seed_fixes_the_tale(tool):
+def test_a_seed_fixes_the_tale():
     def texts(seed):
         rng = np.random.default_rng(seed)
         return [tool.write_tale(rng).text for _ in range(20)]
@@ -50,7 +40,7 @@ def test_a_seed_fixes_the_tale(tool):
     assert not set(texts(5)) & set(texts(6))
 
 
-def test_the_order_of_a_set_never_reaches_a_tale(tool, tmp_path):
+def test_the_order_of_a_set_never_reaches_a_tale(tmp_path):
     """Python shuffles sets of words from run to run, so a tale written elsewhere must be the same."""
     texts = {
         subprocess.run(
@@ -66,13 +56,13 @@ def test_the_order_of_a_set_never_reaches_a_tale(tool, tmp_path):
     assert texts.pop().strip() == tool.write_tale(np.random.default_rng(3)).text
 
 
-def test_text_is_the_story_and_its_questions(tool):
+def test_text_is_the_story_and_its_questions():
     question = tool.Question("colour", "what colour is the ball?", "red")
     tale = tool.Tale("Tom has a red ball.", (question,))
     assert tale.text == "Tom has a red ball.\nQuestion: what colour is the ball? Answer: red."
 
 
-def test_the_world_keeps_the_latest_state(tool):
+def test_the_world_keeps_the_latest_state():
     teller = tool.Teller(np.random.default_rng(0))
     world, a, b = tool.World(), teller.a, teller.b
     world.give("ball", a)
@@ -96,7 +86,7 @@ def test_the_world_keeps_the_latest_state(tool):
     }
 
 
-def test_a_thing_lies_somewhere_or_somebody_has_it(tool):
+def test_a_thing_lies_somewhere_or_somebody_has_it():
     world, person = tool.World(), tool.Teller(np.random.default_rng(0)).a
     world.give("ball", person)
     world.put("ball", "box")
@@ -105,7 +95,7 @@ def test_a_thing_lies_somewhere_or_somebody_has_it(tool):
     assert [question.text for question in world.questions()] == [f"Question: who has the ball? Answer: {person}."]
 
 
-def test_tales_have_three_to_five_different_questions_of_five_kinds(tool, tales):
+def test_tales_have_three_to_five_different_questions_of_five_kinds(tales):
     for tale in tales:
         assert 3 <= len(tale.questions) <= 5, tale.text
         assert len({question.question for question in tale.questions}) == len(tale.questions), tale.text
@@ -137,7 +127,7 @@ def test_the_feeling_is_the_last_one_that_the_story_states(tales):
     assert checked > 50
 
 
-def test_the_number_is_the_last_one_that_the_story_states_of_that_person(tool, tales):
+def test_the_number_is_the_last_one_that_the_story_states_of_that_person(tales):
     number = "|".join(tool.NUMBERS)
     for story, question in _asked(tales, "number"):
         food, person = _after("many", question), _after("does", question)
@@ -161,7 +151,7 @@ def test_the_owner_is_the_last_one_who_was_given_the_thing(tales):
     assert checked > 100
 
 
-def test_sharing_adds_up(tool, tales):
+def test_sharing_adds_up(tales):
     value = {word: i for i, word in enumerate(tool.NUMBERS, start=2)}
     shared = [tale.story for tale in tales if re.search(r"gave \w+ \w+ to \w+ and kept", tale.story)]
     assert shared
@@ -171,7 +161,7 @@ def test_sharing_adds_up(tool, tales):
         assert value[more] == value[part] + value[left], story
 
 
-def test_people_are_called_he_or_she_as_their_names_say(tool, tales):
+def test_people_are_called_he_or_she_as_their_names_say(tales):
     for tale in tales:
         for name, child, pronoun in re.findall(r"named (\w+)|(\w+) lived next door\. (He|She)", tale.story):
             person = name or child
@@ -180,7 +170,7 @@ def test_people_are_called_he_or_she_as_their_names_say(tool, tales):
                 assert (pronoun == "She") == (person in tool.GIRLS), tale.story
 
 
-def test_hero_and_friend_are_a_girl_and_a_boy(tool):
+def test_hero_and_friend_are_a_girl_and_a_boy():
     for seed in range(200):
         teller = tool.Teller(np.random.default_rng(seed))
         assert {teller.a.he, teller.b.he} == {"he", "she"}
@@ -213,7 +203,7 @@ def test_plots_are_told_with_variety(tales):
 
 
 @pytest.mark.skipif(not HELDOUT.exists(), reason="the model is not here yet")
-def test_heldout_tales_are_of_this_grammar_and_not_in_the_training_stream(tool, tales):
+def test_heldout_tales_are_of_this_grammar_and_not_in_the_training_stream(tales):
     heldout = json.loads(HELDOUT.read_text(encoding="utf-8"))
     assert sum(len(tale["questions"]) for tale in heldout) >= 120
     rng = np.random.default_rng(TRAINING_SEED)

@@ -1,6 +1,5 @@
 """What a model takes: calculated bytes are those that are held, to the byte, and those of a process, within 5 %."""
 
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
@@ -111,7 +110,6 @@ def test_a_format_that_needs_calibration_says_so(tinytales):
         lm.hold_in(tinytales, "AWQ")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("psutil") is None, reason="psutil, which comes with ipykernel, is missing")
 @pytest.mark.parametrize(
     ("format", "options"),
     [("INT8", {}), ("INT4", {"embedding": "INT8", "tokens": 2048, "users": 2})],

@@ -1,6 +1,7 @@
 """What is stored of SmolLM2 is what the tool measures, and has the shape that the course tells of."""
 
-import course
+import extract_layer_inputs
+import measure_smollm2 as tool
 import numpy as np
 import pytest
 
@@ -10,12 +11,7 @@ MEASURED = lm.smollm2_measured()
 ROWS = MEASURED["rows"]
 
 
-@pytest.fixture(scope="module")
-def tool():
-    return course.tool("measure_smollm2")
-
-
-def test_every_variant_of_the_tool_is_stored_with_its_options(tool):
+def test_every_variant_of_the_tool_is_stored_with_its_options():
     assert {label: row["options"] for label, row in ROWS.items()} == tool.variants()
     assert MEASURED["question"] == tool.QUESTION
     assert list(MEASURED["answers"]) == ["float32", *tool.ANSWERED]
@@ -29,7 +25,7 @@ def test_the_stored_bits_are_those_of_the_options(smollm2):
 
 
 @pytest.mark.parametrize("label", ["8 bits, one scale per row", "4 bits, groups of 64"])
-def test_a_stored_row_is_measured_again(smollm2, tool, label):
+def test_a_stored_row_is_measured_again(smollm2, label):
     yardstick = lm.Yardstick(smollm2, lm.evaluation_text())
     again, stored = tool.measure(smollm2, yardstick, ROWS[label]["options"]), ROWS[label]
     assert again["nbytes"] == stored["nbytes"]
@@ -39,7 +35,7 @@ def test_a_stored_row_is_measured_again(smollm2, tool, label):
     assert again["top1_agreement"] == pytest.approx(stored["top1_agreement"], abs=2e-3)
 
 
-def test_a_stored_answer_is_given_again(smollm2, tool):
+def test_a_stored_answer_is_given_again(smollm2):
     assert smollm2.generate(tool.CHAT, tool.ANSWER_TOKENS) == MEASURED["answers"]["float32"]
 
 
@@ -56,7 +52,7 @@ def test_fewer_bits_and_coarser_scales_are_worse():
 
 
 def test_the_shipped_inputs_of_a_layer_are_what_the_model_gives(smollm2):
-    tool = course.tool("extract_layer_inputs")
-    found = tool.inputs_of(smollm2, lm.evaluation_text(), tool.HELDOUT_WINDOWS)
+    windows = extract_layer_inputs.HELDOUT_WINDOWS
+    found = extract_layer_inputs.inputs_of(smollm2, lm.evaluation_text(), windows)
     # float32 sums in another order, then rounded to float16
     np.testing.assert_allclose(found, layer_inputs().heldout, rtol=2**-10, atol=1e-3)

@@ -1,6 +1,6 @@
 """The stored comparison of all methods is what its tool measures, and has the shape that the course tells of."""
 
-import course
+import measure_methods as tool
 import pytest
 
 from quantlab_helpers import lm
@@ -10,18 +10,13 @@ each_model = pytest.mark.parametrize("name", MODELS)
 
 
 @pytest.fixture(scope="module")
-def tool():
-    return course.tool("measure_methods")
-
-
-@pytest.fixture(scope="module")
 def load(request):
     """A function that loads a model: SmolLM2 by the fixture that says where it may be missing."""
     return lambda name: lm.load(name) if name == "tinytales" else request.getfixturevalue("smollm2")
 
 
 @each_model
-def test_every_variant_of_the_tool_is_stored_with_its_options(tool, load, name):
+def test_every_variant_of_the_tool_is_stored_with_its_options(load, name):
     stored = {label: row["options"] for label, row in lm.methods_measured(name).items() if label != "float32"}
     assert stored == tool.variants(name, load(name))
 
@@ -35,7 +30,7 @@ def test_every_variant_of_the_tool_is_stored_with_its_options(tool, load, name):
         ("smollm2-135m", "NF4"),
     ],
 )
-def test_a_stored_row_is_measured_again(tool, load, name, label):
+def test_a_stored_row_is_measured_again(load, name, label):
     model, stored = load(name), lm.methods_measured(name)[label]
     text, calibration = tool.texts(name, model)
     again = tool.measure(model, lm.Yardstick(model, text), calibration, stored["options"])
