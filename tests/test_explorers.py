@@ -1,7 +1,9 @@
 """Every position of every control of every explorer, as the notebooks show them."""
 
 import dataclasses
+import re
 import xml.etree.ElementTree as ET
+from html import escape
 
 import course
 import ipywidgets
@@ -75,25 +77,33 @@ def test_without_a_kernel_the_start_is_shown(shown):
         ET.fromstring(bundle["image/svg+xml"])
 
 
-def _pages(widget):
-    """The pages of a stack of stacks, in order."""
-    if not hasattr(widget, "children"):
-        return [widget.value]
-    return [page for child in widget.children for page in _pages(child)]
+def _html(panel):
+    """What is in the last widget of a panel, as one element: its style sheet, and then its levels."""
+    return ET.fromstring(f"<div>{panel.children[-1].value}</div>")
 
 
-def _page_in_sight(widget):
-    while hasattr(widget, "children"):
-        widget = widget.children[widget.selected_index]
-    return widget.value
+def _frames(element, classes=()):
+    """Every figure in the element, in order: the classes of what it stands in, and its position."""
+    if element.tag == "figure":
+        yield classes, element.get("data-position")
+        return
+    own = (element.get("class"),) if element.get("class") else ()
+    for child in element:
+        yield from _frames(child, (*classes, *own))
 
 
-def test_precomputed_pages_are_in_the_order_of_the_positions_and_open_at_the_start(shown):
+def test_precomputed_frames_stand_in_the_order_of_the_positions_each_in_the_classes_of_its_places(shown):
     for explorer in shown:
         if explorer.is_precomputed:
-            picture = explorer.panel.children[-1]
-            assert _pages(picture) == [explorer.frame(**p) for p in explorer.positions()]
-            assert _page_in_sight(picture) == explorer.frame(**explorer.at_start())
+            html = explorer.panel.children[-1].value
+            expected = []
+            for position in explorer.positions():
+                frame = explorer.frame(**position)
+                assert frame in html
+                classes = tuple(f"{c.name}-{c.positions.index(position[c.name])}" for c in explorer.controls)
+                expected.append((classes, re.search(r'data-position="([^"]*)"', frame)[1]))
+            found = [(classes, escape(where, quote=True)) for classes, where in _frames(_html(explorer.panel))]
+            assert found == expected
 
 
 def _counter(count):
@@ -107,17 +117,26 @@ def test_explorers_of_many_positions_are_not_precomputed():
     assert not _counter(MOST_PRECOMPUTED + 1).is_precomputed
 
 
-def test_each_slider_is_linked_in_the_browser_to_its_list_and_its_pages(monkeypatch):
+def test_each_slider_is_linked_in_the_browser_to_its_list(monkeypatch):
     links = []
     monkeypatch.setattr(ipywidgets, "jslink", lambda source, target: links.append((source, target)))
     two = explorers.Control("a", "a", (1, 2), 1), explorers.Control("b", "b", (1, 2, 3), 1)
     explorer = explorers.Explorer("two", two, lambda a, b: (a, b), lambda r: "<svg/>", str)
-    _, row_a, row_b, outer = explorer.panel.children
-    for (twin, slider), stacks in ((row_a.children, [outer]), (row_b.children, outer.children)):
-        assert ((slider, "index"), (twin, "index")) in links
-        for stack in stacks:
-            assert ((slider, "index"), (stack, "selected_index")) in links
-    assert len(links) == 2 + 1 + 2
+    rows = [row.children for row in explorer.panel.children[1:-1]]
+    assert links == [((slider, "index"), (twin, "index")) for twin, slider in rows]
+
+
+def test_each_place_of_each_slider_has_the_rule_that_hides_its_frames_elsewhere():
+    """That browsers do as it says is for the browser tests."""
+    two = explorers.Control("a", "a", (1, 2), 1), explorers.Control("b", "b", (1, 2, 3), 1)
+    panel = explorers.Explorer("two", two, lambda a, b: (a, b), lambda r: "<svg/>", str).panel
+    rules = _html(panel).find("style").text.replace("}", "}\n").splitlines()
+    assert rules == [
+        f".quantlab-precomputed>.quantlab-{name}:not(:has([aria-valuenow='{index}'],[aria-valuenow^='{index}.']))"
+        f"~* .{name}-{index}{{display:none}}"
+        for name, index in (("a", 0), ("a", 1), ("b", 0), ("b", 1), ("b", 2))
+    ]
+    assert [row._dom_classes for row in panel.children[1:-1]] == [("quantlab-a",), ("quantlab-b",)]
 
 
 def test_only_a_large_array_shows_a_progress_bar(capsys):

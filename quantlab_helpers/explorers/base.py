@@ -3,9 +3,9 @@
 `compute(**positions)` gives a small result, `draw(result)` a picture and `describe(result)` one sentence with the
 numbers. Nothing here knows about quantization, and nothing in an explorer knows about widgets.
 
-Up to 200 positions are all drawn when the cell runs and linked to the sliders *in the browser*: moving one
-costs no round trip to the kernel, and goes on working when the kernel is gone. Explorers with more positions
-compute each picture when it is asked for.
+Up to 200 positions are all drawn when the cell runs, and a style sheet shows the one that the sliders stand at:
+moving one costs no round trip to the kernel, and goes on working when the kernel is gone. Explorers with more
+positions compute each picture when it is asked for.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Explorer:
         where = "; ".join(f"{c.name}={c.text(positions[c.name])}" for c in self.controls)
         return (
             f'<figure data-position="{html.escape(where, quote=True)}" style="margin:4px 0">{self.draw(result)}'
-            f'<figcaption aria-live="polite" style="min-height:{1.5 * self.num_lines}em;max-width:680px;'
+            f'<figcaption style="min-height:{1.5 * self.num_lines}em;max-width:680px;'
             f'line-height:1.5">{sentence}</figcaption></figure>'
         )
 
@@ -88,29 +88,32 @@ class Explorer:
     def panel(self) -> widgets.VBox:
         """The widgets: for each control a slider and a drop-down list of the same positions, then the picture."""
         rows = [_ControlRow(control) for control in self.controls]
-        picture = self._precomputed(rows) if self.is_precomputed else self._live(rows)
+        picture = widgets.HTML(self._all_frames()) if self.is_precomputed else self._live(rows)
         heading = widgets.HTML(f"<strong>{html.escape(self.title)}</strong>{MANNERS}")
         panel = widgets.VBox([heading, *(row.box for row in rows), picture]).add_class("quantlab-explorer")
         # The website asks for those that are precomputed: they go on working on a page without a kernel.
         return panel.add_class("quantlab-precomputed" if self.is_precomputed else "quantlab-live")
 
-    def _precomputed(self, rows):
-        """A stack of stacks, one level for each control: a level shows the page that its slider points to."""
-        layout = widgets.Layout()  # one for all pages: a widget of its own for each would double the traffic
+    def _all_frames(self) -> str:
+        """Every frame, and the rules by which the browser shows only the one that the sliders stand at.
+
+        One piece of HTML: a widget for each frame would be made anew at every move, and tell the kernel of it.
+        """
         positions = list(self.positions())
         is_quick = self.num_values * len(positions) < MANY_VALUES
         frames = iter([self.frame(**p) for p in tqdm(positions, desc=self.title, disable=is_quick, leave=False)])
 
-        def pages(rows_left):
-            if not rows_left:
-                return widgets.HTML(next(frames), layout=layout)
-            row, *rest = rows_left
-            children = [pages(rest) for _ in row.control.positions]
-            stack = widgets.Stack(children, selected_index=row.slider.index, layout=layout)
-            widgets.jslink((row.slider, "index"), (stack, "selected_index"))
-            return stack
+        def nested(controls):  # one level for each control: a browser looks at nothing inside of what is hidden
+            if not controls:
+                return next(frames)
+            first, *rest = controls
+            return "".join(
+                f'<div class="{_place(first.name, index)}">{nested(rest)}</div>'
+                for index in range(len(first.positions))
+            )
 
-        return pages(rows)
+        rules = [_hide_elsewhere(c.name, index) for c in self.controls for index in range(len(c.positions))]
+        return f"<style>{''.join(rules)}</style>{nested(self.controls)}"
 
     def _live(self, rows):
         picture = widgets.HTML()
@@ -133,6 +136,19 @@ class Explorer:
         }
 
 
+def _place(name: str, index: int) -> str:
+    """The CSS class of what is to be seen while the slider of a control stands at a place."""
+    return f"{name}-{index}"
+
+
+def _hide_elsewhere(name: str, index: int) -> str:
+    """The CSS rule that hides what belongs to a place while the slider stands at another one."""
+    # The handle of a slider tells screen readers, and this rule, where it stands: "3.0". Only the row is searched for
+    # it, and not the panel with all its pictures, which would cost several milliseconds at each move.
+    is_there = f":has([aria-valuenow='{index}'],[aria-valuenow^='{index}.'])"
+    return f".quantlab-precomputed>.quantlab-{name}:not({is_there})~* .{_place(name, index)}{{display:none}}"
+
+
 class _ControlRow:
     """A slider and its twin: a drop-down list that shows the position, has the name, and goes to what is typed.
 
@@ -153,4 +169,4 @@ class _ControlRow:
             layout=widgets.Layout(width="260px"),
         )
         widgets.jslink((self.slider, "index"), (twin, "index"))
-        self.box = widgets.HBox([twin, self.slider])
+        self.box = widgets.HBox([twin, self.slider]).add_class(f"quantlab-{control.name}")

@@ -12,6 +12,7 @@ import html
 # an arrow leaves for the next cell, "a" puts a new one in, and "dd" deletes the learner's.
 _SCRIPT = """
 const panel = this.closest('.quantlab-explorer');
+panel.lastElementChild.setAttribute('aria-live', 'polite');
 const teach = () => {
   for (const handle of panel.querySelectorAll('.noUi-handle')) {
     const list = handle.closest('.widget-hbox').querySelector('select');
