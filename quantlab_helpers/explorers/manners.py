@@ -14,11 +14,12 @@ _SCRIPT = """
 const panel = this.closest('.quantlab-explorer');
 panel.lastElementChild.setAttribute('aria-live', 'polite');
 const teach = () => {
-  for (const handle of panel.querySelectorAll('.noUi-handle')) {
-    const list = handle.closest('.widget-hbox').querySelector('select');
-    const option = list?.options[Number(handle.getAttribute('aria-valuenow'))];
+  for (const row of panel.children) {
+    if (!row.matches('.widget-hbox')) continue;  // to look for handles in all the pictures takes milliseconds
+    const handle = row.querySelector('.noUi-handle'), list = row.querySelector('select');
+    const option = list?.options[Number(handle?.getAttribute('aria-valuenow'))];
     if (!option) continue;
-    handle.setAttribute('aria-label', list.labels[0].textContent);
+    handle.setAttribute('aria-label', row.querySelector('label').textContent);
     handle.setAttribute('aria-valuetext', option.text);
     for (const control of [handle, list]) control.setAttribute('data-lm-suppress-shortcuts', 'true');
   }
