@@ -78,7 +78,7 @@ def test_without_a_kernel_the_start_is_shown(shown):
 
 
 def _html(panel):
-    """What is in the last widget of a panel, as one element: its style sheet, and then its levels."""
+    """What is in the last widget of a panel, as one element."""
     return ET.fromstring(f"<div>{panel.children[-1].value}</div>")
 
 
@@ -130,9 +130,9 @@ def test_each_place_of_each_slider_has_the_rule_that_hides_its_frames_elsewhere(
     """That browsers do as it says is for the browser tests."""
     two = explorers.Control("a", "a", (1, 2), 1), explorers.Control("b", "b", (1, 2, 3), 1)
     panel = explorers.Explorer("two", two, lambda a, b: (a, b), lambda r: "<svg/>", str).panel
-    rules = _html(panel).find("style").text.replace("}", "}\n").splitlines()
-    assert rules == [
-        f".quantlab-precomputed>.quantlab-{name}:not(:has([aria-valuenow='{index}'],[aria-valuenow^='{index}.']))"
+    *_, rules = re.findall("<style>(.*?)</style>", panel.children[0].value)
+    assert rules.replace("}", "}\n").splitlines() == [
+        f".quantlab-explorer>.quantlab-{name}:not(:has([aria-valuenow='{index}'],[aria-valuenow^='{index}.']))"
         f"~* .{name}-{index}{{display:none}}"
         for name, index in (("a", 0), ("a", 1), ("b", 0), ("b", 1), ("b", 2))
     ]
@@ -151,11 +151,53 @@ def test_the_courses_own_explorers_show_none(shown):
         assert explorer.num_values * len(list(explorer.positions())) < explorers.base.MANY_VALUES / 4
 
 
-def test_a_live_panel_follows_its_sliders():
-    _, row, picture = _counter(300).panel.children
-    assert "n is 3" in picture.value
-    row.children[1].index = 7
-    assert "n is 7" in picture.value
+def _many():
+    """An explorer of 6 times 7 times 8 positions."""
+    controls = [explorers.Control(name, name, tuple(range(n)), 2) for name, n in (("a", 6), ("b", 7), ("c", 8))]
+    return explorers.Explorer("many", tuple(controls), lambda **at: at, lambda at: "<svg/>", str)
+
+
+def _seen(panel, at):
+    """The positions of the figures that the rules leave to be seen, where the sliders stand at these places."""
+    return [
+        where
+        for classes, where in _frames(_html(panel))
+        if all(at[name] == int(index) for name, index in (c.split("-") for c in " ".join(classes).split()))
+    ]
+
+
+def test_where_a_slider_leaves_a_place_of_many_the_browser_has_the_frame():
+    """Wherever else the sliders stand, until the kernel has answered, one frame is seen and not none or two."""
+    explorer = _many()
+    for at in explorer.positions():  # the places are the positions
+        seen = _seen(explorer.panel, at)
+        assert len(seen) == 1
+        if sum(place != 2 for place in at.values()) <= 1:
+            assert seen == ["; ".join(f"{name}={place}" for name, place in at.items())]
+
+
+def test_a_slider_asks_the_kernel_only_for_its_first_step():
+    panel = _many().panel
+    a, b = (row.children[1] for row in panel.children[1:3])
+    sent = []
+    panel.children[-1].observe(lambda change: sent.append(change.new), "value")
+    for place in (3, 4, 5, 1):
+        a.index = place
+    assert sent == []
+    b.index = 4  # both have left: first the frame alone, so that it is soon seen, then those around it
+    assert [len(re.findall("<figure", html)) for html in sent] == [1, 6 + 7 + 8 - 2]
+    assert all('data-position="a=1; b=4; c=2"' in html for html in sent)
+    for place in (3, 5, 6, 0):
+        b.index = place
+    assert len(sent) == 2
+    assert _seen(panel, {"a": 1, "b": 0, "c": 2}) == ["a=1; b=0; c=2"]
+
+
+def test_where_one_slider_alone_has_many_places_the_kernel_draws_each():
+    _, row, picture = _counter(MOST_PRECOMPUTED + 1).panel.children
+    for place in (3, 5, 4):
+        row.children[1].index = place
+        assert re.findall("n=[0-9]+", picture.value) == [f"n={place}"]
 
 
 LEARNERS_ARRAYS = {

@@ -4,8 +4,8 @@
 numbers. Nothing here knows about quantization, and nothing in an explorer knows about widgets.
 
 Up to 200 positions are all drawn when the cell runs, and a style sheet shows the one that the sliders stand at:
-moving one costs no round trip to the kernel, and goes on working when the kernel is gone. Explorers with more
-positions compute each picture when it is asked for.
+moving one costs no round trip to the kernel, and goes on working when the kernel is gone. Of more positions, those
+that one slider leads to are drawn: dragging it costs no round trip either, and the next slider's first step costs one.
 """
 
 from __future__ import annotations
@@ -89,13 +89,17 @@ class Explorer:
         """The widgets: for each control a slider and a drop-down list of the same positions, then the picture."""
         rows = [_ControlRow(control) for control in self.controls]
         picture = widgets.HTML(self._all_frames()) if self.is_precomputed else self._live(rows)
-        heading = widgets.HTML(f"<strong>{html.escape(self.title)}</strong>{MANNERS}")
+        heading = widgets.HTML(f"<strong>{html.escape(self.title)}</strong>{MANNERS}<style>{self._rules()}</style>")
         panel = widgets.VBox([heading, *(row.box for row in rows), picture]).add_class("quantlab-explorer")
         # The website asks for those that are precomputed: they go on working on a page without a kernel.
         return panel.add_class("quantlab-precomputed" if self.is_precomputed else "quantlab-live")
 
+    def _rules(self) -> str:
+        """The rules by which the browser shows, of all the frames that it has, the one that the sliders stand at."""
+        return "".join(_hide_elsewhere(c.name, index) for c in self.controls for index in range(len(c.positions)))
+
     def _all_frames(self) -> str:
-        """Every frame, and the rules by which the browser shows only the one that the sliders stand at.
+        """Every frame, each in its place.
 
         One piece of HTML: a widget for each frame would be made anew at every move, and tell the kernel of it.
         """
@@ -112,14 +116,34 @@ class Explorer:
                 for index in range(len(first.positions))
             )
 
-        rules = [_hide_elsewhere(c.name, index) for c in self.controls for index in range(len(c.positions))]
-        return f"<style>{''.join(rules)}</style>{nested(self.controls)}"
+        return nested(self.controls)
+
+    def _frames_around(self, centre: dict) -> str:
+        """The frame at these positions, and those that moving one slider from there leads to, each in its place.
+
+        One of them is always seen: where two sliders have left the centre, that of the last of the two.
+        """
+        places = {c.name: _place(c.name, c.positions.index(centre[c.name])) for c in self.controls}
+        frames = [(places.values(), centre)]
+        for number, control in enumerate(self.controls, 1):
+            later = [places[c.name] for c in self.controls[number:]]
+            for index, position in enumerate(control.positions):
+                if position != centre[control.name]:
+                    frames.append(([_place(control.name, index), *later], {**centre, control.name: position}))
+        return "".join(f'<div class="{" ".join(at)}">{self.frame(**positions)}</div>' for at, positions in frames)
 
     def _live(self, rows):
-        picture = widgets.HTML()
+        picture, centre = widgets.HTML(), {}
+        has_few_around = sum(len(control.positions) for control in self.controls) <= MOST_PRECOMPUTED
 
         def update(_=None):
-            picture.value = self.frame(**{row.control.name: row.slider.value for row in rows})
+            at = {row.control.name: row.slider.value for row in rows}
+            if centre and sum(at[name] != centre[name] for name in at) <= 1:
+                return  # the browser has it
+            picture.value = self.frame(**at)
+            if has_few_around:
+                picture.value = self._frames_around(at)
+                centre.update(at)
 
         for row in rows:
             row.slider.observe(update, "value")
@@ -146,7 +170,7 @@ def _hide_elsewhere(name: str, index: int) -> str:
     # The handle of a slider tells screen readers, and this rule, where it stands: "3.0". Only the row is searched for
     # it, and not the panel with all its pictures, which would cost several milliseconds at each move.
     is_there = f":has([aria-valuenow='{index}'],[aria-valuenow^='{index}.'])"
-    return f".quantlab-precomputed>.quantlab-{name}:not({is_there})~* .{_place(name, index)}{{display:none}}"
+    return f".quantlab-explorer>.quantlab-{name}:not({is_there})~* .{_place(name, index)}{{display:none}}"
 
 
 class _ControlRow:

@@ -30,13 +30,13 @@ teach();
 
 # A browser that does not know :has() would show all pictures, one below the other: it shows none, and says why.
 # Without its kernel a widget shows a broken chain. Pictures that are all there go on working and need none; a panel
-# that asks the kernel for each of its pictures says what to do, once.
+# that asks the kernel for some of its pictures says what to do, once.
 _LOOK = """
 .quantlab-explorer.jupyter-widgets-disconnected::before,
 .quantlab-explorer .jupyter-widgets-disconnected::before { content: none; }
 @supports not selector(:has(a)) {
-  .quantlab-precomputed figure { display: none; }
-  .quantlab-precomputed::after { content: "These sliders need a newer browser: update it and open the page again."; } }
+  .quantlab-explorer figure { display: none; }
+  .quantlab-explorer::after { content: "These sliders need a newer browser: update it and open the page again."; } }
 .quantlab-explorer.quantlab-live.jupyter-widgets-disconnected::before {
   content: "The kernel that draws this is gone: run this cell again."; font: inherit; color: inherit; }
 """
