@@ -5,12 +5,13 @@ Every figure is drawn from arrays that the notebook computed; no figure computes
 
 from __future__ import annotations
 
+import html
 import itertools
 from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import display
+from IPython.display import HTML, display
 from matplotlib.ticker import LogLocator, NullLocator
 
 from . import style
@@ -36,8 +37,21 @@ def _drawing(rows=1, columns=1, *, kind="Chart", look=None, **options):
     with plt.rc_context(LOOK | (look or {})):
         figure, axes = plt.subplots(rows, columns, **options)
         yield axes
-        display(figure, metadata={"image/png": {"alt": f"{kind}: {_in_words(figure)}"}})
+        _show(figure, f"{kind}: {_in_words(figure)}")
         plt.close(figure)
+
+
+# JupyterLab leaves out the alt text that is stored with a picture. This output, which shows nothing, puts it there.
+_PUT_ALT_TEXT = """
+const here = this.closest('.jp-OutputArea-child'), picture = here?.previousElementSibling?.querySelector('img');
+if (picture) { picture.alt = this.dataset.alt; here.style.display = 'none'; }
+"""
+
+
+def _show(figure, alt: str) -> None:
+    display(figure, metadata={"image/png": {"alt": alt}})
+    script, alt = html.escape(_PUT_ALT_TEXT.strip()), html.escape(alt)
+    display(HTML(f'<style data-alt="{alt}" onload="{script}"></style>', metadata={"is_alt_text": True}))
 
 
 def _in_words(figure) -> str:

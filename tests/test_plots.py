@@ -13,12 +13,11 @@ def drawn(monkeypatch):
     """The axes of the figure that a plot showed, filled when it is shown."""
     axes = []
 
-    def show(figure, metadata):
-        alt = metadata["image/png"]["alt"]
+    def show(figure, alt):
         assert len(alt.split()) >= 3, alt
         axes.extend(figure.axes)
 
-    monkeypatch.setattr(plots, "display", show)
+    monkeypatch.setattr(plots, "_show", show)
     yield axes
     assert plt.get_fignums() == []
 
@@ -53,7 +52,7 @@ def test_curves(drawn):
 
 def test_alt_text_says_in_words_what_is_drawn(monkeypatch):
     shown = []
-    monkeypatch.setattr(plots, "display", lambda figure, metadata: shown.append(metadata["image/png"]["alt"]))
+    monkeypatch.setattr(plots, "_show", lambda figure, alt: shown.append(alt))
     plots.curves([2, 4], {"per row": [9.0, 20.0], "one scale": [5.0, 16.0]}, x_label="bits", y_label="SQNR (dB)")
     plots.levels({"INT4": [-1.0, 1.0], "NF4": [-1.0, 0.0]}, x_label="level")
     plots.decision_regions([0, 1], {"float": np.eye(2), "int3": np.eye(2)}, [[0.5, 0.5]], [1])

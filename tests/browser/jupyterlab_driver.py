@@ -151,6 +151,13 @@ class LabNotebook:
         self.page.reload()
         self._wait_until_open()
 
+    def come_back_another_day(self) -> None:
+        """Save, stop the kernel, and open the page again, where a new kernel knows nothing."""
+        self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        self.page.evaluate(f"({_SESSION})().shutdown()")
+        self.page.reload()
+        self._wait_until_open()
+
     def restart_kernel(self) -> None:
         """Ask for a new kernel, as the menu does, and do not wait for it."""
         self.page.evaluate(f"() => void (window.restarted = ({_SESSION})().kernel.restart())")
@@ -198,20 +205,15 @@ class LabNotebook:
 
     def pictures(self) -> list[str | None]:
         """The alt text of every picture in the text and in the outputs; None for a picture without one."""
-        # JupyterLab shows no alt text of a PNG: that goes to the website, and here it is taken from the output.
-        stored = f"""({_CELLS})().filter(cell => cell.model.type === 'code')
-            .flatMap(cell => cell.model.sharedModel.getOutputs()).filter(output => output.data?.['image/png'])
-            .map(output => output.metadata?.['image/png']?.alt ?? null)"""
-        shown = """[...document.querySelectorAll('.jp-MarkdownOutput img, .jp-OutputArea-output svg')]
+        return self.page.evaluate(
+            """[...document.querySelectorAll('.jp-MarkdownOutput img, .jp-OutputArea-output :is(img, svg)')]
             .filter(picture => !picture.parentElement.closest('svg') && !picture.closest('.jp-icon-hoverShow'))
             .map(picture => picture.getAttribute('alt') ?? picture.getAttribute('aria-label'))"""
-        return self.page.evaluate(stored) + self.page.evaluate(shown)
+        )
 
     def obstacles(self) -> list[str]:
         """What axe-core finds in our outputs that keeps people out, seriously or worse."""
-        # A PNG is an <img> of JupyterLab's own, which leaves no place for its alt text.
-        where = {"include": [[".jp-OutputArea-output"]], "exclude": [[".jp-RenderedImage > img"]]}
-        found = Axe().run(self.page, where).response["violations"]
+        found = Axe().run(self.page, {"include": [[".jp-OutputArea-output"]]}).response["violations"]
         return [
             f"{violation['id']}: {node['html'][:300]} {node['failureSummary']}"
             for violation in found

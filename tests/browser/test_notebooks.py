@@ -219,3 +219,19 @@ def test_an_explorer_that_asks_the_kernel_says_when_there_is_none(open_notebook,
         _check_every_move(notebook)
     finally:
         notebook.close()
+
+
+def test_on_another_day_it_is_as_notebook_00_says(open_notebook):
+    notebook = open_notebook("00_start_here")
+    try:
+        there = notebook.sources()
+        assert any("you read *model not found*: choose *Run → Run All Cells*" in source for source in there)
+        notebook.come_back_another_day()
+        expect(notebook.page.get_by_text("model not found").last).to_contain_text("Error displaying widget")
+        assert notebook.explorers() == []
+        assert notebook.sources() == there
+        notebook.problems.clear()  # JupyterLab's own words about the widgets
+        notebook.run_all()
+        _check_every_move(notebook)
+    finally:
+        notebook.close()
