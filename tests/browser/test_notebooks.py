@@ -227,7 +227,7 @@ def test_on_another_day_it_is_as_notebook_00_says(open_notebook):
         there = notebook.sources()
         assert any("you read *model not found*: choose *Run → Run All Cells*" in source for source in there)
         notebook.come_back_another_day()
-        expect(notebook.page.get_by_text("model not found").last).to_contain_text("Error displaying widget")
+        expect(notebook.page.get_by_text("Error displaying widget: model not found")).to_have_count(1, timeout=PATIENCE)
         assert notebook.explorers() == []
         assert notebook.sources() == there
         notebook.problems.clear()  # JupyterLab's own words about the widgets
