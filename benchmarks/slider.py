@@ -100,10 +100,9 @@ class Contender:
     def sweep(self) -> None:
         """Drag the slider step by step from the end that it is nearer to to the other one."""
         page = self.slider.page
-        self.slider.scroll_into_view_if_needed()
+        self.slider.locator(".noUi-handle").hover()  # scrolls, and waits until it stands still
         bar, handle = self.slider.bounding_box(), self.slider.locator(".noUi-handle").bounding_box()
         x, y = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
-        page.mouse.move(x, y)
         page.mouse.down()
         order = self.names if x < bar["x"] + bar["width"] / 2 else self.names[::-1]
         self._move_to(bar, y, order[0])
@@ -145,10 +144,10 @@ def contenders_on(notebook: LabNotebook) -> list[Contender]:
     found = [Contender("label", label, label.locator(".noUi-target"), words, numbers[:21])]
     textbooks = page.locator(".the-textbook").all()
     for explorer, textbook in zip(notebook.explorers(), textbooks, strict=True):
-        title = explorer.panel.locator("strong").first.inner_text()
+        title = explorer.panel.locator("strong").first.text_content()
         kind = "live" if explorer.is_live else "precomputed"
         lists = [
-            [option.replace("\xa0", " ") for option in choice.locator("option").all_inner_texts()]
+            [option.replace("\xa0", " ") for option in choice.locator("option").all_text_contents()]
             for choice in explorer.panel.locator("select").all()
         ]
         longest = max(range(len(lists)), key=lambda index: len(lists[index]))
@@ -156,7 +155,7 @@ def contenders_on(notebook: LabNotebook) -> list[Contender]:
         # "bits=3; clip at=50%" -> "50%"
         state = f"({SEEN})(root.lastElementChild).split('; ')[{longest}]?.replace(/^.*?=/, '')"
         found.append(Contender(f"{title[:40]} ({kind})", explorer.panel, slider, state, lists[longest]))
-        textbook.locator("img").wait_for(timeout=PATIENCE)
+        textbook.locator("img").wait_for(state="attached", timeout=PATIENCE)
         shown = "root.querySelector('img')?.complete && root.querySelector('pre')?.textContent.split(':')[0]"
         slider = textbook.locator(".noUi-target")
         found.append(Contender(TEXTBOOK, textbook, slider, shown, numbers[: len(lists[longest])]))

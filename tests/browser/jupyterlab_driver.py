@@ -21,7 +21,6 @@ from playwright.sync_api import Locator, Page, expect
 TOKEN = "quantlab"
 _SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
-    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
     "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
     # Without this, typing ( in a cell also types ), which is not what the test wants to type.
     "@jupyterlab/codemirror-extension:plugin": {"defaultConfig": {"autoClosingBrackets": False}},
@@ -30,6 +29,7 @@ PATIENCE = 60_000  # milliseconds: a busy machine is slow, and only what never c
 
 _SESSION = "() => window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session"
 _CELLS = "() => window.jupyterapp.shell.currentWidget.content.widgets"
+_NOTEBOOK = "document.querySelector('.jp-WindowedPanel-outer')"
 _BUSY_CELLS = f"""() => ({_CELLS})()
     .filter(cell => cell.model.type === 'code' && cell.model.executionState !== 'idle').length"""
 _SEEN = "[...panel.querySelectorAll('figure[data-position]')].filter(figure => figure.checkVisibility())"
@@ -198,7 +198,7 @@ class LabNotebook:
         shown = self.page.locator(
             ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'], .jp-mod-error, .jp-Dialog"
         )
-        return shown.all_inner_texts()
+        return shown.all_text_contents()  # also of cells that the browser leaves out until they are scrolled to
 
     def explorers(self) -> list[LabExplorer]:
         return [LabExplorer(self.page, panel) for panel in self.page.locator(".quantlab-explorer").all()]
@@ -213,7 +213,13 @@ class LabNotebook:
 
     def obstacles(self) -> list[str]:
         """What axe-core finds in our outputs that keeps people out, seriously or worse."""
+        # For axe-core all that JupyterLab's <body>, which has no height, does not cover is hidden, and what one would
+        # have to scroll to is obscured: so it gets a page with a height, and a window for all of it.
+        self.page.add_style_tag(content="body { height: 100vh }")
+        window, height = self.page.viewport_size, self.page.evaluate(f"{_NOTEBOOK}.scrollHeight")
+        self.page.set_viewport_size({**window, "height": height + 200})
         found = Axe().run(self.page, {"include": [[".jp-OutputArea-output"]]}).response["violations"]
+        self.page.set_viewport_size(window)
         return [
             f"{violation['id']}: {node['html'][:300]} {node['failureSummary']}"
             for violation in found
@@ -317,12 +323,10 @@ class LabExplorer:
     def grab(self, control: int) -> tuple[float, float, float]:
         """Take the handle of a slider with the mouse; return the left end of its bar, its length, and its height."""
         slider = self.panel.locator(".noUi-target").nth(control)
-        slider.scroll_into_view_if_needed()
+        slider.locator(".noUi-handle").hover()  # scrolls, and waits until it stands still
         bar, handle = slider.bounding_box(), slider.locator(".noUi-handle").bounding_box()
-        middle = handle["y"] + handle["height"] / 2
-        self.page.mouse.move(handle["x"] + handle["width"] / 2, middle)
         self.page.mouse.down()
-        return bar["x"], bar["width"], middle
+        return bar["x"], bar["width"], handle["y"] + handle["height"] / 2
 
     def drag(self, control: int, fraction: float) -> None:
         """Drag the slider of a control with the mouse to a fraction of its length."""

@@ -135,6 +135,23 @@ def test_axe_finds_no_obstacle(notebook, theme):
     assert notebook.obstacles() == []
 
 
+FAINT = """
+from IPython.display import HTML
+HTML("<p>words</p>" * 200 + "<p style='color: #ccc'>faint words</p>")
+"""
+
+
+def test_axe_sees_what_one_must_scroll_to(open_notebook, lab_home):
+    add_notebook(lab_home, "faint", FAINT)
+    notebook = open_notebook("faint")
+    try:
+        [found] = notebook.obstacles()
+        assert found.startswith("color-contrast")
+        assert "faint words" in found
+    finally:
+        notebook.close()
+
+
 def test_every_picture_has_an_alt_text(notebook):
     for alt in notebook.pictures():
         assert alt and len(alt.split()) >= 3, alt
@@ -176,17 +193,19 @@ def test_a_kernel_that_restarts_in_the_middle_of_a_drag(notebook):
     _restart_in_the_middle_of_a_drag(notebook)
 
 
-def _restart_in_the_middle_of_a_drag(notebook):
+def _restart_in_the_middle_of_a_drag(notebook, *, all_frames_are_there=True):
     panels = notebook.explorers()
     for panel in panels[:1]:
         panel.press(0, "Home")
+        if all_frames_are_there:
+            expect(panel.panel.locator("figure")).not_to_have_count(1, timeout=PATIENCE)
         left, length, middle = panel.grab(0)
         notebook.page.mouse.move(left + 0.5 * length, middle, steps=6)
         notebook.restart_kernel()
         notebook.page.mouse.move(left + length, middle, steps=12)
         notebook.page.mouse.up()
         notebook.wait_for_new_kernel()
-        if not panel.is_live:
+        if all_frames_are_there:
             panel.wait_until_settled()
             panel.press(0, "ArrowLeft")
     for panel in panels:
@@ -213,7 +232,7 @@ def test_an_explorer_that_asks_the_kernel_says_when_there_is_none(open_notebook,
     notebook = open_notebook("live")
     try:
         _check_every_move(notebook)
-        _restart_in_the_middle_of_a_drag(notebook)
+        _restart_in_the_middle_of_a_drag(notebook, all_frames_are_there=False)
         notebook.run_all()
         assert not notebook.explorers()[0].says_that_its_kernel_is_gone()
         _check_every_move(notebook)
