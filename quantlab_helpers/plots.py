@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import HTML, display
+from IPython.display import display
 from matplotlib.ticker import LogLocator, NullLocator
 
 from . import style
@@ -50,8 +50,8 @@ if (picture) { picture.alt = this.dataset.alt; here.style.display = 'none'; }
 
 def _show(figure, alt: str) -> None:
     display(figure, metadata={"image/png": {"alt": alt}})
-    script, alt = html.escape(_PUT_ALT_TEXT.strip()), html.escape(alt)
-    display(HTML(f'<style data-alt="{alt}" onload="{script}"></style>', metadata={"is_alt_text": True}))
+    script = f'<style data-alt="{html.escape(alt)}" onload="{html.escape(_PUT_ALT_TEXT.strip())}"></style>'
+    display({"text/html": script, "text/plain": alt}, metadata={"is_alt_text": True}, raw=True)
 
 
 def _in_words(figure) -> str:

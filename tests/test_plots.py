@@ -63,6 +63,17 @@ def test_alt_text_says_in_words_what_is_drawn(monkeypatch):
     ]
 
 
+def test_the_alt_text_is_stored_with_the_picture_and_shown_as_text_where_no_script_runs(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plots, "display", lambda *things, **options: shown.append((things, options)))
+    plots._show("figure", 'Chart: "a" < b')
+    picture, (outputs, options) = shown
+    assert picture == (("figure",), {"metadata": {"image/png": {"alt": 'Chart: "a" < b'}}})
+    assert options == {"metadata": {"is_alt_text": True}, "raw": True}  # the website leaves it out by this mark
+    assert outputs[0]["text/plain"] == 'Chart: "a" < b'
+    assert ' data-alt="Chart: &quot;a&quot; &lt; b" ' in outputs[0]["text/html"]
+
+
 def test_size_and_perplexity(drawn):
     plots.size_and_perplexity({"large": [(1000.0, 1.5), (500.0, 3.0)], "small": [(300.0, 2.0)]})
     axes = drawn[0]

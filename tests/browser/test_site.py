@@ -120,6 +120,7 @@ def test_every_page_is_complete(open_page, site, name):
     assert page.evaluate(left_over) == []
     pictures = page.locator("img").evaluate_all("all => all.map(i => [i.naturalWidth > 0, i.alt])")
     assert all(loaded and words for loaded, words in pictures)
+    assert page.locator("[data-alt]").count() == 0  # the output by which JupyterLab gets these words
     assert page.locator("main details[open]").count() == 0
     inside = page.locator("a").evaluate_all("all => all.map(a => a.href).filter(h => h.startsWith('file:'))")
     assert inside
