@@ -21,6 +21,8 @@ from playwright.sync_api import Locator, Page, expect
 TOKEN = "quantlab"
 _SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    # Cells that are left out until one scrolls to them take their height late, and the mouse misses what they move.
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
     "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
     # Without this, typing ( in a cell also types ), which is not what the test wants to type.
     "@jupyterlab/codemirror-extension:plugin": {"defaultConfig": {"autoClosingBrackets": False}},
@@ -198,7 +200,7 @@ class LabNotebook:
         shown = self.page.locator(
             ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'], .jp-mod-error, .jp-Dialog"
         )
-        return shown.all_text_contents()  # also of cells that the browser leaves out until they are scrolled to
+        return shown.all_text_contents()
 
     def explorers(self) -> list[LabExplorer]:
         return [LabExplorer(self.page, panel) for panel in self.page.locator(".quantlab-explorer").all()]
