@@ -18,7 +18,6 @@ from matplotlib.collections import LineCollection
 
 import quantlab_helpers as ql
 from quantlab_helpers import style
-from quantlab_helpers.explorers.svg import Chart
 
 _DPI = 100  # of matplotlib: a pixel of the explorer's picture is one of the textbook's
 _POINT = 72 / _DPI  # the length of a pixel in matplotlib's unit
@@ -118,7 +117,7 @@ class _Chart:
             mark(axes)
 
 
-def _show(rows: list[list[Chart | _Chart]], label: str) -> str:
+def _show(rows: list[list[_Chart]], label: str) -> str:
     """`explorers.svg.tiled`, shown as a textbook does."""
     width = max(sum(chart.width for chart in row) for row in rows)
     heights = [max(chart.height for chart in row) for row in rows]

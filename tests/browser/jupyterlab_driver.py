@@ -31,7 +31,6 @@ PATIENCE = 60_000  # milliseconds: a busy machine is slow, and only what never c
 
 _SESSION = "() => window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session"
 _CELLS = "() => window.jupyterapp.shell.currentWidget.content.widgets"
-_NOTEBOOK = "document.querySelector('.jp-WindowedPanel-outer')"
 _BUSY_CELLS = f"""() => ({_CELLS})()
     .filter(cell => cell.model.type === 'code' && cell.model.executionState !== 'idle').length"""
 _SEEN = "[...panel.querySelectorAll('figure[data-position]')].filter(figure => figure.checkVisibility())"
@@ -154,11 +153,9 @@ class LabNotebook:
         self._wait_until_open()
 
     def come_back_another_day(self) -> None:
-        """Save, stop the kernel, and open the page again, where a new kernel knows nothing."""
-        self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        """Stop the kernel, save, and open the page again, where a new kernel knows nothing."""
         self.page.evaluate(f"({_SESSION})().shutdown()")
-        self.page.reload()
-        self._wait_until_open()
+        self.save_and_reload()
 
     def restart_kernel(self) -> None:
         """Ask for a new kernel, as the menu does, and do not wait for it."""
@@ -218,7 +215,8 @@ class LabNotebook:
         # For axe-core all that JupyterLab's <body>, which has no height, does not cover is hidden, and what one would
         # have to scroll to is obscured: so it gets a page with a height, and a window for all of it.
         self.page.add_style_tag(content="body { height: 100vh }")
-        window, height = self.page.viewport_size, self.page.evaluate(f"{_NOTEBOOK}.scrollHeight")
+        window = self.page.viewport_size
+        height = self.page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
         self.page.set_viewport_size({**window, "height": height + 200})
         found = Axe().run(self.page, {"include": [[".jp-OutputArea-output"]]}).response["violations"]
         self.page.set_viewport_size(window)
