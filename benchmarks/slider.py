@@ -6,13 +6,15 @@
 
 At the end of each notebook a cell is added, and everything on that one page takes turns:
 
-    label      a slider whose handler in Python writes a number into a label: the bare way to the kernel and back
+    readout    the number at a slider, which the browser writes: the page itself, and nothing of the course
+    label      that slider's handler in Python writes the number into a label: the bare way to the kernel and back
     explorer   each of the notebook's explorers, over its longest control
     textbook   the same plot of the same numbers, with the same sentence, over the same positions, in the textbook's
                way: `interact` with a function that draws with matplotlib and calls `plt.show()` (`textbook.py`)
 
 The mouse sweeps over each slider from end to end, at 25 steps a second as a hand does: it does not wait for the
-picture, and what is slow lags behind. At 5 steps a second nothing lags, and the textbook comes nearer.
+picture, and what is slow lags behind. At 5 steps a second nothing lags, and the textbook comes nearer: the readout,
+of which the browser draws a digit, shows how near a picture beside it can keep away.
 
 A move, one step, ends when the browser has painted the first frame that shows its position or, where that was skipped,
 a later one of the sweep. Each line shows the median and the 95th percentile of at least 50 moves, in milliseconds. The
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import sys
 import tempfile
 import time
@@ -114,7 +117,9 @@ class Contender:
         self.root.evaluate(WATCH, [self.state, self.names, bar["x"], bar["width"]])
         began = time.perf_counter()
         for step, name in enumerate(order[1:]):
-            page.wait_for_timeout(max(0, 1000 * (began + step / steps_per_second - time.perf_counter())))
+            # up to a frame of the screen later: else some paces would meet all frames at the same moment of theirs
+            due = began + step / steps_per_second + random.uniform(0, 1 / 60)
+            page.wait_for_timeout(max(0, 1000 * (due - time.perf_counter())))
             self._move_to(bar, y, name)
         self._wait_until_shown(order[-1])
         moves, frames = page.evaluate("() => window.stopWatching()")
@@ -141,11 +146,15 @@ def add_last_cell(path: Path) -> None:
 
 
 def contenders_on(notebook: LabNotebook) -> list[Contender]:
-    """The label; then each explorer of a notebook, by its slider with the most positions, and its textbook."""
+    """The readout and the label; then each explorer of a notebook, by its longest slider, and its textbook."""
     page = notebook.page
     label, words = page.locator(".the-label"), "root.querySelector('.widget-label:last-child').textContent"
     numbers = [str(number) for number in range(1000)]
-    found = [Contender("label", label, label.locator(".noUi-target"), words, numbers[:21])]
+    slider, readout = label.locator(".noUi-target"), "root.querySelector('.widget-readout').textContent"
+    found = [
+        Contender("readout", label, slider, readout, numbers[:21]),
+        Contender("label", label, slider, words, numbers[:21]),
+    ]
     textbooks = page.locator(".the-textbook").all()
     for explorer, textbook in zip(notebook.explorers(), textbooks, strict=True):
         title = explorer.panel.locator("strong").first.text_content()
@@ -168,7 +177,7 @@ def contenders_on(notebook: LabNotebook) -> list[Contender]:
 
 def report(name: str, contenders: list[Contender]) -> None:
     print(f"\n{name}\n{'':60} median  95th percentile (ms)")
-    label = contenders[0]
+    label = next(contender for contender in contenders if contender.name == "label")
     for contender, before in zip(contenders, [None, *contenders], strict=False):
         line = f"  {contender.name:58} {contender.percentile(50):6.0f} {contender.percentile(95):7.0f}"
         if contender.name == TEXTBOOK:  # it comes after its explorer
