@@ -36,13 +36,14 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import psutil
 from playwright.sync_api import Locator, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / folder) for folder in ("tests/browser", "tests", "tools")]
 
 import course  # noqa: E402 (the tests are no package)
-from jupyterlab_driver import PATIENCE, LabNotebook, find_browser, serve  # noqa: E402
+from jupyterlab_driver import PATIENCE, LabNotebook, find_browser, grab, serve  # noqa: E402
 
 MOVES = 50
 TEXTBOOK = "  the same plot, the textbook's way"
@@ -107,20 +108,19 @@ class Contender:
     def sweep(self, steps_per_second: float) -> None:
         """Drag the slider step by step from the end that it is nearer to to the other one."""
         page = self.slider.page
-        self.slider.locator(".noUi-handle").hover()  # scrolls, and waits until it stands still
-        bar, handle = self.slider.bounding_box(), self.slider.locator(".noUi-handle").bounding_box()
-        x, y = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
-        page.mouse.down()
-        order = self.names if x < bar["x"] + bar["width"] / 2 else self.names[::-1]
-        self._move_to(bar, y, order[0])
+        handle = self.slider.locator(".noUi-handle")
+        is_left = float(handle.get_attribute("aria-valuenow")) < float(handle.get_attribute("aria-valuemax")) / 2
+        order = self.names if is_left else self.names[::-1]
+        bar = left, length, _ = grab(self.slider)
+        self._move_to(bar, order[0])
         self._wait_until_shown(order[0])
-        self.root.evaluate(WATCH, [self.state, self.names, bar["x"], bar["width"]])
+        self.root.evaluate(WATCH, [self.state, self.names, left, length])
         began = time.perf_counter()
         for step, name in enumerate(order[1:]):
             # up to a frame of the screen later: else some paces would meet all frames at the same moment of theirs
             due = began + step / steps_per_second + random.uniform(0, 1 / 60)
             page.wait_for_timeout(max(0, 1000 * (due - time.perf_counter())))
-            self._move_to(bar, y, name)
+            self._move_to(bar, name)
         self._wait_until_shown(order[-1])
         moves, frames = page.evaluate("() => window.stopWatching()")
         page.mouse.up()
@@ -128,8 +128,9 @@ class Contender:
         for moment, name in moves:
             self.milliseconds.append(min(then for then, step in seen if step >= order.index(name)) - moment)
 
-    def _move_to(self, bar: dict, y: float, name: str) -> None:
-        self.slider.page.mouse.move(bar["x"] + bar["width"] * self.names.index(name) / (len(self.names) - 1), y)
+    def _move_to(self, bar: tuple[float, float, float], name: str) -> None:
+        left, length, middle = bar
+        self.slider.page.mouse.move(left + length * self.names.index(name) / (len(self.names) - 1), middle)
 
     def _wait_until_shown(self, name: str) -> None:
         there = f"([root, name]) => ({self.state}) === name"
@@ -189,7 +190,7 @@ def report(name: str, contenders: list[Contender]) -> None:
 
 
 def main(names: list[str], steps_per_second: float) -> None:
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{os.cpu_count()} cores, load {psutil.getloadavg()[0]:.1f}")
     print(f"at least {MOVES} moves each, {steps_per_second:g} a second")
     with tempfile.TemporaryDirectory() as home, serve(Path(home)) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])

@@ -41,17 +41,19 @@ def _drawing(rows=1, columns=1, *, kind="Chart", look=None, **options):
         plt.close(figure)
 
 
-# JupyterLab leaves out the alt text that is stored with a picture. This output, which shows nothing, puts it there.
+# JupyterLab leaves out the alt text that is stored with a picture. This output, which nobody sees, puts it there; and
+# where scripts do not run, as in a notebook that was not run yet, a screen reader reads the words below the picture.
 _PUT_ALT_TEXT = """
 const here = this.closest('.jp-OutputArea-child'), picture = here?.previousElementSibling?.querySelector('img');
-if (picture) { picture.alt = this.dataset.alt; here.style.display = 'none'; }
+if (picture) { picture.alt = this.parentElement.innerText.trim(); here.style.display = 'none'; }
 """
 
 
 def _show(figure, alt: str) -> None:
     display(figure, metadata={"image/png": {"alt": alt}})
-    script = f'<style data-alt="{html.escape(alt)}" onload="{html.escape(_PUT_ALT_TEXT.strip())}"></style>'
-    display({"text/html": script, "text/plain": alt}, metadata={"is_alt_text": True}, raw=True)
+    script = f'<style onload="{html.escape(_PUT_ALT_TEXT.strip())}"></style>'
+    words = f'<div class="alt-text" style="height:1px;overflow:hidden">{html.escape(alt)}{script}</div>'
+    display({"text/html": words, "text/plain": alt}, metadata={"is_alt_text": True}, raw=True)
 
 
 def _in_words(figure) -> str:

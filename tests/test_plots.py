@@ -71,7 +71,7 @@ def test_the_alt_text_is_stored_with_the_picture_and_shown_as_text_where_no_scri
     assert picture == (("figure",), {"metadata": {"image/png": {"alt": 'Chart: "a" < b'}}})
     assert options == {"metadata": {"is_alt_text": True}, "raw": True}  # the website leaves it out by this mark
     assert outputs[0]["text/plain"] == 'Chart: "a" < b'
-    assert ' data-alt="Chart: &quot;a&quot; &lt; b" ' in outputs[0]["text/html"]
+    assert ">Chart: &quot;a&quot; &lt; b<style " in outputs[0]["text/html"]
 
 
 def test_size_and_perplexity(drawn):

@@ -4,8 +4,9 @@
     python tools/build_site.py site 01_float32_to_int8   # only this one is run: quicker, for a look at one page
 
 Then open `site/index.html`. Texts, figures and numbers are those that the repository stores, which the tests compare.
-The notebooks run only to get the state of their explorers, whose sliders then work in the browser. An explorer with
-too many positions for that stays a picture, as do those of notebooks that are not run.
+The notebooks run only to get the state of their explorers, whose sliders then work in the browser (one that shows what
+it measured on this computer says so). An explorer with too many positions for that stays a picture, as do those of
+notebooks that are not run.
 
 Two JavaScript libraries come from npm, which must be there the first time; they are kept in the course's cache folder.
 """

@@ -31,12 +31,13 @@ def browser():
 
 @pytest.fixture(scope="session")
 def open_notebook(browser, lab_home):
-    """A function that opens a notebook by name in JupyterLab and runs it."""
+    """A function that opens a notebook by name in JupyterLab and, if not told otherwise, runs it."""
     with serve(lab_home) as address:
 
-        def open_and_run(name: str) -> LabNotebook:
+        def open_one(name: str, *, run: bool = True) -> LabNotebook:
             notebook = LabNotebook(browser.new_page(viewport={"width": 1200, "height": 1000}), address, name)
-            notebook.run_all()
+            if run:
+                notebook.run_all()
             return notebook
 
-        yield open_and_run
+        yield open_one

@@ -33,7 +33,8 @@ _SESSION = "() => window.jupyterapp.shell.currentWidget?.context?.sessionContext
 _CELLS = "() => window.jupyterapp.shell.currentWidget.content.widgets"
 _BUSY_CELLS = f"""() => ({_CELLS})()
     .filter(cell => cell.model.type === 'code' && cell.model.executionState !== 'idle').length"""
-_SEEN = "[...panel.querySelectorAll('figure[data-position]')].filter(figure => figure.checkVisibility())"
+_SEEN = """[...panel.querySelectorAll('figure[data-position]')]
+    .filter(figure => figure.checkVisibility({opacityProperty: true, visibilityProperty: true}))"""
 _IS_SETTLED = f"""panel => {{
     const seen = {_SEEN};
     const words = list => list.selectedOptions[0].text.replace(/\xa0/g, ' ');
@@ -249,8 +250,8 @@ class LabNotebook:
 
     def write(self, cell: Locator, text: str) -> None:
         """Replace what is in the Markdown cell by typing, and render it."""
-        cell.locator(".jp-MarkdownOutput").dblclick()
-        cell.locator(".cm-content").click()  # a double click shows the editor and leaves the focus where it was
+        cell.locator(".jp-MarkdownOutput").click()
+        self.page.keyboard.press("Enter")
         self._type_over(text)
         cell.locator(".jp-MarkdownOutput").wait_for()
 
@@ -259,6 +260,19 @@ class LabNotebook:
         self.page.keyboard.press("Delete")
         self.page.keyboard.insert_text(text)
         self.page.keyboard.press("Shift+Enter")
+
+
+def grab(slider: Locator) -> tuple[float, float, float]:
+    """Take the handle of a slider with the mouse; return the left end of its bar, its length, and its height."""
+    slider.locator(".noUi-handle").hover()  # scrolls, and waits until it stands still
+    bar, handle = slider.bounding_box(), slider.locator(".noUi-handle").bounding_box()
+    slider.page.mouse.down()
+    return bar["x"], bar["width"], handle["y"] + handle["height"] / 2
+
+
+def _words(options: Locator) -> list[str]:
+    # ipywidgets keeps the words of an option together
+    return [text.replace("\xa0", " ") for text in options.all_text_contents()]
 
 
 class LabExplorer:
@@ -279,8 +293,11 @@ class LabExplorer:
 
     def read_outs(self) -> list[str]:
         """What the list beside each slider shows."""
-        shown = self.panel.locator("select").evaluate_all("all => all.map(s => s.selectedOptions[0].text)")
-        return [text.replace("\xa0", " ") for text in shown]  # ipywidgets keeps the words of an option together
+        return _words(self.panel.locator("select option:checked"))
+
+    def texts(self, control: int) -> list[str]:
+        """How each position of a control reads, in the list beside its slider."""
+        return _words(self.panel.locator("select").nth(control).locator("option"))
 
     def shows(self, frame: str) -> bool:
         """Whether the figure that is seen is `frame`, an element as HTML, to the last mark."""
@@ -320,17 +337,12 @@ class LabExplorer:
         finally:
             seen.extend(self.panel.evaluate("panel => panel.stopWatching()"))
 
-    def grab(self, control: int) -> tuple[float, float, float]:
-        """Take the handle of a slider with the mouse; return the left end of its bar, its length, and its height."""
-        slider = self.panel.locator(".noUi-target").nth(control)
-        slider.locator(".noUi-handle").hover()  # scrolls, and waits until it stands still
-        bar, handle = slider.bounding_box(), slider.locator(".noUi-handle").bounding_box()
-        self.page.mouse.down()
-        return bar["x"], bar["width"], handle["y"] + handle["height"] / 2
+    def slider(self, control: int) -> Locator:
+        return self.panel.locator(".noUi-target").nth(control)
 
     def drag(self, control: int, fraction: float) -> None:
         """Drag the slider of a control with the mouse to a fraction of its length."""
-        left, length, middle = self.grab(control)
+        left, length, middle = grab(self.slider(control))
         self.page.mouse.move(left + length * fraction, middle, steps=12)
         self.page.mouse.up()
         self.wait_until_settled()

@@ -7,10 +7,11 @@ it should show they ask the notebook's own kernel.
 import inspect
 import itertools
 import json
+import shutil
 
 import course
 import pytest
-from jupyterlab_driver import PATIENCE, add_notebook
+from jupyterlab_driver import PATIENCE, add_notebook, grab
 from playwright.sync_api import expect
 
 from quantlab_helpers import exercises
@@ -124,6 +125,7 @@ def test_the_tab_key_reaches_every_control_by_its_name(notebook):
 
 def test_a_screen_reader_hears_the_words_of_the_position(notebook):
     for _, panel, _ in Explorers(notebook):
+        assert panel.seen.evaluate("figure => figure.closest('[aria-live=polite]') !== null")  # and the new sentence
         handles = panel.panel.locator(".noUi-handle")
         spoken = handles.evaluate_all("all => all.map(handle => handle.getAttribute('aria-valuetext'))")
         assert [words.replace("\xa0", " ") for words in spoken] == panel.read_outs()
@@ -155,6 +157,21 @@ def test_axe_sees_what_one_must_scroll_to(open_notebook, lab_home):
 def test_every_picture_has_an_alt_text(notebook):
     for alt in notebook.pictures():
         assert alt and len(alt.split()) >= 3, alt
+
+
+def test_the_words_of_a_picture_can_be_read_before_the_notebook_was_run(open_notebook, lab_home):
+    """JupyterLab takes the alt text from a stored picture, and the script that would put it back."""
+    shutil.copy(course.FOLDER / "03_bit_width_sweep.ipynb", lab_home / "notebooks" / "not_run.ipynb")
+    notebook = open_notebook("not_run", run=False)
+    try:
+        outputs = [output for cell in course.read("03_bit_width_sweep").cells for output in cell.get("outputs", [])]
+        words = [output.data["text/plain"] for output in outputs if output.get("metadata", {}).get("is_alt_text")]
+        assert len(words) == 3
+        shown = notebook.page.locator(".jp-OutputArea-output .alt-text")
+        expect(shown).to_have_text(words, timeout=PATIENCE)
+        assert all(box["height"] == 1 for box in (place.bounding_box() for place in shown.all()))
+    finally:
+        notebook.close()
 
 
 def test_a_wrong_answer_earns_a_hint_and_a_right_one_a_green_line(notebook):
@@ -199,7 +216,7 @@ def _restart_in_the_middle_of_a_drag(notebook, *, all_frames_are_there=True):
         panel.press(0, "Home")
         if all_frames_are_there:
             expect(panel.panel.locator("figure")).not_to_have_count(1, timeout=PATIENCE)
-        left, length, middle = panel.grab(0)
+        left, length, middle = grab(panel.slider(0))
         notebook.page.mouse.move(left + 0.5 * length, middle, steps=6)
         notebook.restart_kernel()
         notebook.page.mouse.move(left + length, middle, steps=12)
@@ -207,7 +224,12 @@ def _restart_in_the_middle_of_a_drag(notebook, *, all_frames_are_there=True):
         notebook.wait_for_new_kernel()
         if all_frames_are_there:
             panel.wait_until_settled()
+            texts = panel.texts(0)
+            assert panel.read_outs()[0] == texts[-1]
             panel.press(0, "ArrowLeft")
+            assert panel.read_outs()[0] == texts[-2]
+            panel.drag(0, 0.0)
+            assert panel.read_outs()[0] == texts[0]
     for panel in panels:
         assert panel.says_that_its_kernel_is_gone() is panel.is_live
     assert notebook.cell_errors() == []

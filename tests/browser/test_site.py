@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 import build_site
 import course
@@ -120,11 +121,20 @@ def test_every_page_is_complete(open_page, site, name):
     assert page.evaluate(left_over) == []
     pictures = page.locator("img").evaluate_all("all => all.map(i => [i.naturalWidth > 0, i.alt])")
     assert all(loaded and words for loaded, words in pictures)
-    assert page.locator("[data-alt]").count() == 0  # the output by which JupyterLab gets these words
+    drawn = page.locator("img[src^='data:']").evaluate_all("all => all.map(i => i.alt)")
+    assert drawn == _stored_alt_texts(Path(name).stem)
+    assert page.locator(".alt-text").count() == 0  # the output by which JupyterLab gets these words
     assert page.locator("main details[open]").count() == 0
     inside = page.locator("a").evaluate_all("all => all.map(a => a.href).filter(h => h.startsWith('file:'))")
     assert inside
     _check_links(site, inside)
+
+
+def _stored_alt_texts(name):
+    """Those of the pictures that a notebook drew; a page that is no notebook has none."""
+    cells = course.read(name).cells if name in course.NAMES else []
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [output.metadata["image/png"]["alt"] for output in outputs if "image/png" in output.get("data", {})]
 
 
 def _check_links(site, addresses):
