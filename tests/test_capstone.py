@@ -6,11 +6,13 @@ import math
 import re
 
 import course
+import lessons
 import numpy as np
 import pytest
 
+import quantlab_helpers
 from quantlab_helpers import capstone, lm, local_files
-from quantlab_helpers.capstone import HINTS, Budget, kept_limits, score
+from quantlab_helpers.capstone import HINTS, Budget, kept_limits, score, within_budget
 
 SPEED = 5000.0
 
@@ -23,22 +25,24 @@ def _own_folder_and_no_clock(monkeypatch, tmp_path):
     monkeypatch.setattr(capstone, "_writer", lambda model: None)
 
 
-def gptq(model, calibration):
-    """What keeps to the budget."""
-    model = lm.quantize_model(model, num_bits=8, layers="embedding", kernel="numba")
-    return lm.quantize_model(model, "gptq", num_bits=4, group_size=32, calibration=calibration, kernel="numba")
-
-
 def test_a_good_recipe_is_within_budget_and_its_numbers_are_those_of_its_model():
-    result = score(gptq, name="mine")
+    result = score(within_budget, name="mine")
     model = lm.load("tinytales")
-    mine = gptq(model, lm.joined(lm.calibration_tales()))
+    mine = within_budget(model, lm.joined(lm.calibration_tales()))
     assert result.passed and result.message.kind == "good"
     assert result.found["megabytes"] == mine.nbytes / 1e6
     assert result.found["divergence"] == lm.Yardstick(model, lm.joined(lm.heldout_tales())).measure(mine).divergence
     assert result.found["tokens_per_second"] == SPEED
     assert [row[0] for row in result.table.rows] == ["float32", *capstone.REFERENCES, "mine"]
     assert [row[-1] for row in result.table.rows] == ["no", "no", "no", "no", "yes"]
+
+
+def test_the_recipe_of_a_solved_notebook_is_within_budget():
+    """The notebook knows the course as `ql` alone."""
+    (stub,) = [cell.source for cell in course.read("11_deploy").cells if lessons.is_capstone(cell)]
+    notebook = {"ql": quantlab_helpers}
+    exec(lessons.solved_source(stub), notebook)
+    assert score(notebook["recipe"]).passed
 
 
 def test_no_reference_keeps_to_the_budget_and_no_limit_is_there_for_nothing():
@@ -131,7 +135,7 @@ def down_proj_at_8_bits(model, calibration):
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [
-        (gptq, "0.798 MB and a KL of 0.00084"),
+        (within_budget, "0.798 MB and a KL of 0.00084"),
         (v_proj_at_8_bits, "0.740 MB and 0.00087"),
         (down_proj_at_8_bits, "0.828 MB, 0.00071"),
         (everything_at_4_bits, "0.00613 in place of 0.00217"),
@@ -217,7 +221,7 @@ def test_each_missed_limit_is_told_with_its_ratio_and_its_hint(recipe, missed):
 
 
 def test_a_limit_on_speed_is_a_lower_one():
-    result = score(gptq, Budget(tokens_per_second=2 * SPEED))
+    result = score(within_budget, Budget(tokens_per_second=2 * SPEED))
     assert result.message.lines == (f"tokens_per_second: 0.50 times the limit. {HINTS['tokens_per_second']}",)
 
 
@@ -234,22 +238,22 @@ def test_a_budget_is_of_positive_numbers(field):
 
 def test_another_budget_is_refused():
     with pytest.raises(TypeError, match="budget must be a Budget"):
-        score(gptq, 0.8)
+        score(within_budget, 0.8)
 
 
 @pytest.mark.parametrize("name", ["float32", *capstone.REFERENCES])
 def test_a_name_that_is_taken_is_refused(name):
     with pytest.raises(ValueError, match="name must be one of your own"):
-        score(gptq, name=name)
+        score(within_budget, name=name)
 
 
 def test_scores_are_kept_in_order_and_a_damaged_file_is_set_aside(tmp_path):
     path = local_files.home() / "scores.json"
-    score(gptq, name="first")
+    score(within_budget, name="first")
     score(capstone.int8_everywhere, name="second")
     assert [(row[0], row[4]) for row in capstone.scores().rows] == [("first", "yes"), ("second", "no")]
     path.write_text('{"scores": [{"name": "first"}]}')
-    score(gptq, name="third")
+    score(within_budget, name="third")
     assert [row[0] for row in capstone.scores().rows] == ["third"]
     assert [p.name for p in tmp_path.iterdir() if "damaged" in p.name] == ["scores.damaged-1.json"]
 
@@ -259,7 +263,7 @@ def test_a_score_that_cannot_be_kept_is_shown_all_the_same(monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(capstone.local_files, "update_json", refuse)
-    result = score(gptq)
+    result = score(within_budget)
     assert result.passed and result.message.lines == ("This score could not be kept: disk full.",)
 
 

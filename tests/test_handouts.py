@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import course
 import lessons
@@ -15,6 +16,13 @@ import pytest
 from nbclient import NotebookClient
 
 EVERYTHING = {"outputs", "answers", "explorers"}
+GOES_WITH = {  # texts in the prose, and what they are stripped with
+    "<details>": "answers",
+    "A good answer mentions": "answers",
+    "open the fold": "answers",
+    "Clear Outputs": "outputs",
+    "| **Explorer** |": "explorers",
+}
 STRIPS = [set(), {"outputs"}, {"answers"}, {"explorers"}, EVERYTHING]
 
 
@@ -58,8 +66,8 @@ def test_what_is_stripped_is_gone_and_the_rest_is_there(handout):
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         assert any(cell.outputs for cell in code) == ("outputs" not in strip)
         prose, whole = _prose(notebook), _prose(original)
-        for text in ("<details>", "A good answer mentions", "open the fold"):
-            assert (text in prose) == (text in whole and "answers" not in strip)
+        for text, part in GOES_WITH.items():
+            assert (text in prose) == (text in whole and part not in strip)
         assert prose.count(lessons.ANSWER) == whole.count(lessons.ANSWER)
         shown = [cell for cell in code if "ql.explorers." in cell.source]
         explorers = [cell for cell in original.cells if lessons.without_explorer(cell) is not None]
@@ -69,6 +77,26 @@ def test_what_is_stripped_is_gone_and_the_rest_is_there(handout):
         nbformat.validate(notebook)
         if not strip:
             assert notebook == original
+
+
+def test_every_text_that_is_stripped_is_in_the_course():
+    whole = "".join(_prose(course.read(name)) for name in course.NAMES)
+    assert all(text in whole for text in GOES_WITH)
+
+
+def test_what_is_left_of_an_explorer_and_of_the_text_below_it(handout):
+    folder, strip = handout
+    for name in course.NAMES:
+        cells = {cell.id: cell for cell in _read(folder / "notebooks" / f"{name}.ipynb").cells}
+        for cell, below in itertools.pairwise(course.read(name).cells):
+            if lessons.without_explorer(cell) is None:
+                continue
+            if "explorers" in strip:
+                assert cell.id not in cells or not cells[cell.id].outputs
+            told, text = "**What to notice.**", cells[below.id].source if below.id in cells else ""
+            assert (told in text) == (told in below.source and "answers" not in strip)
+            asked = told in below.source and "answers" in strip and "explorers" not in strip
+            assert ("**What do you notice?**" in text) == asked
 
 
 @pytest.mark.parametrize("name", course.NAMES)
@@ -108,8 +136,11 @@ def test_it_holds_the_package_and_how_to_start(handout):
     assert str(folder / "quantlab_helpers") in run.stdout
     requirements = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert requirements[-1] == "-e ."
-    assert any(line.startswith("jupyterlab") for line in requirements)
-    assert not any(line.startswith(("pytest", "playwright")) for line in requirements)
+    packages = [found[0] for line in requirements if (found := re.match(r"\w[\w-]*", line))]
+    assert len(packages) == len(set(packages))
+    assert {"numpy", "jupyterlab", "numba"} < set(packages)
+    assert not {"pytest", "nbval", "playwright", "nbconvert"} & set(packages)
+    assert not any("tests" in line for line in requirements)
     assert "requirements.txt" in (folder / "README.md").read_text(encoding="utf-8")
     assert not [path for path in folder.rglob("*") if path.name.endswith((".egg-info", ".unfinished"))]
 
@@ -148,13 +179,27 @@ def test_names_of_notebooks(arguments):
     assert make_handout.chosen_names(arguments) == ["05_per_channel"]
 
 
+def test_the_first_notebook_has_a_number_too_and_no_name_is_none():
+    assert make_handout.chosen_names(["0"]) == make_handout.chosen_names(["00"]) == ["00_start_here"]
+    with pytest.raises(ValueError, match="there is no notebook ''"):
+        make_handout.chosen_names([""])
+
+
 def test_a_solved_copy_and_its_guide(solved):
     for name in course.NAMES:
         notebook = _read(solved / "notebooks" / f"{name}.ipynb")
-        assert [cell.source for cell in notebook.cells] == [cell.source for cell in course.solved(name).cells]
-        for cell in notebook.cells:
+        for cell, ours in zip(notebook.cells, course.solved(name).cells, strict=True):
+            assert cell.source == (lessons.solved_source(ours.source) if lessons.is_capstone(ours) else ours.source)
+            assert lessons.PLACEHOLDER not in cell.source
             assert "not started" not in lessons.text_of(cell)
     assert "# QuantLab: instructor guide" in (solved / "instructor_guide.md").read_text(encoding="utf-8")
+
+
+def test_no_output_of_a_solved_copy_was_made_without_a_recipe(solved):
+    cells = _read(solved / "notebooks" / "11_deploy.ipynb").cells
+    capstone = next(i for i, cell in enumerate(cells) if lessons.is_capstone(cell))
+    assert any(cell.get("outputs") for cell in cells[:capstone])
+    assert not any(cell.get("outputs") for cell in cells[capstone:])
 
 
 def test_in_a_course_folder_nothing_but_the_marked_cells_differs(for_nbgrader):
@@ -182,6 +227,21 @@ def test_every_exercise_and_reflection_earns_points(for_nbgrader):
                 assert f'ql.grade("{exercise}", {exercise}, points={below.metadata.nbgrader["points"]})' in below.source
         by_hand = [mark for mark in marks if mark["grade"] and mark["solution"]]
         assert len(by_hand) == _prose(course.read(name)).count(f"\n\n{lessons.ANSWER}\n\n")
+
+
+def test_a_course_folder_holds_what_students_install_as_any_hand_out_does(for_nbgrader, solved):
+    installed = {"pyproject.toml", "requirements.txt"}
+    expected = {file for file in _files(solved) if file in installed or file.startswith("quantlab_helpers/")}
+    assert _files(for_nbgrader / "for_students") == expected
+    for file in expected:
+        assert (for_nbgrader / "for_students" / file).read_bytes() == (solved / file).read_bytes()
+    assert "`for_students/`" in (for_nbgrader / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_reflection_asks_for_the_capstone_where_the_readme_says(for_nbgrader):
+    readme = (for_nbgrader / "README.md").read_text(encoding="utf-8")
+    number = re.search(r"question (\d) of that notebook's reflection asks for it", readme).group(1)
+    assert re.search(rf"^{number}\. Which recipe .* capstone", _prose(course.read("11_deploy")), re.MULTILINE)
 
 
 def test_links_between_assignments(for_nbgrader):
@@ -229,6 +289,17 @@ def test_an_empty_folder_may_be_used(tmp_path, options):
     (tmp_path / "empty").mkdir()
     make_handout.make_handout(tmp_path / "empty", ["01_float32_to_int8"], **options)
     assert (tmp_path / "empty" / "README.md").exists()
+
+
+def test_the_folder_that_one_is_in_is_kept(tmp_path, monkeypatch):
+    """To replace it by a new one of the same name would leave the shell in a folder that is gone."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for name in (Path("."), tmp_path / "empty", Path("..") / "empty"):
+        with pytest.raises(FileExistsError, match="is the folder that you are in: give the name of a new one"):
+            make_handout.make_handout(name)
+    assert Path.cwd().samefile(tmp_path / "empty")
+    assert not list((tmp_path / "empty").iterdir())
 
 
 def test_a_folder_in_a_place_that_is_not_there_or_in_the_course_itself(tmp_path):

@@ -1,5 +1,6 @@
-"""The instructor guide: every exercise, mistake and reflection is in it, and its minutes add up."""
+"""The instructor guide: every exercise, mistake and reflection and the capstone are in it, and its minutes add up."""
 
+import inspect
 import re
 
 import course
@@ -7,7 +8,7 @@ import lessons
 import make_instructor_guide as tool
 import pytest
 
-from quantlab_helpers import exercises
+from quantlab_helpers import capstone, exercises
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,26 @@ def test_every_reflection_with_its_model_answer(guide, name):
     assert len(questions) == len(answers)
     assert bool(questions) == (name != "00_start_here")
     for question, answer in zip(questions, answers, strict=True):
-        assert f"**{question}**\n\n{answer}\n" in guide
+        assert f"**{question.replace('**', '')}**\n\n{answer}\n" in guide
+
+
+def test_nothing_is_twice_bold(guide):
+    assert "****" not in guide
+
+
+def test_the_capstone_with_its_minutes_limits_hints_and_recipe(guide):
+    chapter = guide[guide.index("\n## 11 · ") :]
+    assert guide.count("### Capstone") == chapter.count("### Capstone") == 1
+    part = chapter.partition("### Capstone ")[2].partition("\n### ")[0]
+    prose = "\n\n".join(cell.source for cell in course.read("11_deploy").cells if cell.cell_type == "markdown")
+    minutes = re.search(r"^## 10\. Capstone: .* · (\d+) minutes$", prose, re.MULTILINE).group(1)
+    assert part.startswith(f"●●● ({minutes} minutes)\n")
+    assert f"10. Capstone: within a budget (●●●, of these {minutes}) |" in chapter
+    limits = capstone.Budget()
+    assert f"{limits.megabytes} MB" in part and f"{limits.tokens_per_second} tokens/s" in part
+    assert f"KL of at most {limits.divergence}" in part
+    assert all(f"| {_unescaped(hint)} |" in _unescaped(part) for hint in capstone.HINTS.values())
+    assert inspect.getsource(capstone.within_budget) in part
 
 
 @pytest.mark.parametrize("name", course.NAMES)

@@ -5,6 +5,7 @@ nbgrader is nothing that learners need, so requirements.txt leaves it out: `pip 
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 
@@ -61,6 +62,7 @@ def _run(folder, *arguments):
     environment = {**os.environ, "QUANTLAB_HOME": str(folder / "home of who grades")}
     run = subprocess.run([NBGRADER, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
 def _submit(folder, student, write):
@@ -70,6 +72,10 @@ def _submit(folder, student, write):
             cell.source = write(exercise, cell.source)
         elif cell.metadata.get("nbgrader", {}).get("locked") and student == "wrong":
             cell.source = "100"  # who grades themselves: the cell is put back
+    _hand_in(folder, student, notebook)
+
+
+def _hand_in(folder, student, notebook):
     path = folder / "submitted" / student / FILE
     path.parent.mkdir(parents=True)
     nbformat.write(notebook, path)
@@ -83,6 +89,7 @@ def folder(tmp_path_factory):
     _run(folder, "generate_assignment", ASSIGNMENT)
     for student, write in STUDENTS.items():
         _submit(folder, student, write)
+    _hand_in(folder, "plain_hand_out", course.solved(ASSIGNMENT))
     _run(folder, "autograde", ASSIGNMENT)
     _run(folder, "export")
     return folder
@@ -118,12 +125,20 @@ def test_each_submission_earns_what_it_should(folder):
 def test_the_gradebook_has_the_scores(folder):
     with open(folder / "grades.csv", newline="") as file:
         rows = {row["student_id"]: row for row in csv.DictReader(file)}
-    assert rows.keys() == STUDENTS.keys()
+    assert rows.keys() == {*STUDENTS, "plain_hand_out"}
     scores = {student: float(row["score"]) for student, row in rows.items()}
     assert scores["right"] == 3.0
     assert scores["wrong"] == _points(folder, "wrong")["memory_calculator"]
     assert scores["no_python"] == scores["borrowed"] == scores["untouched"] == 0.0
+    assert scores["plain_hand_out"] == 0.0  # no marks, no points, as the folder's README says
     assert {float(row["max_score"]) for row in rows.values()} == {3.0 + 3}  # and three questions of the reflection
+
+
+def test_the_commands_of_the_readme_are_there(folder):
+    commands = re.findall(r"(?:^|`)nbgrader (\w+)", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    known = re.findall(r"^ *(\w+)$", _run(folder, "--help"), re.MULTILINE)  # it runs with a name of none, too
+    assert len(commands) == 4
+    assert set(commands) <= set(known)
 
 
 def test_grading_leaves_the_progress_of_whoever_grades_alone(folder):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 
-from quantlab_helpers import exercises
+from quantlab_helpers import capstone, exercises
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
@@ -21,6 +21,7 @@ PLACEHOLDER = "    ...  # your code here"  # what a learner replaces in the cell
 ANSWER = "*Your answer:*"  # the cell below a reflection
 FOLD = re.compile(r"<details>\n<summary>A good answer mentions.*?</summary>\n+(.*?)\n*</details>\n*", re.DOTALL)
 NOTICED = re.compile(r"\*\*What to notice\.\*\*\s+(.+?)(?:\n\n|\Z)", re.DOTALL)
+_RECIPE = "def recipe("  # how the cell of the capstone begins
 _EXERCISE = re.compile(r'^@ql\.exercise\("(\w+)"\)', re.MULTILINE)
 _EXPLORER = re.compile(r"^ql\.explorers\.\w+\(.*", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^## (?P<title>.+?)(?:\s+(?P<difficulty>[●○]{3}) · (?P<minutes>\d+) minutes)?$", re.MULTILINE)
@@ -35,6 +36,11 @@ def exercise_in(cell) -> str | None:
     """The name of the exercise that a code cell holds, if it holds one."""
     found = _EXERCISE.search(cell.source) if cell.cell_type == "code" else None
     return found and found.group(1)
+
+
+def is_capstone(cell) -> bool:
+    """Whether it is the code cell in which the recipe of the capstone is written."""
+    return cell.cell_type == "code" and cell.source.startswith(_RECIPE)
 
 
 def without_explorer(cell) -> str | None:
@@ -71,12 +77,16 @@ def title(notebook) -> str:
 
 
 def solved_source(stub: str, *, marks: tuple[str, ...] = ()) -> str:
-    """The cell of an exercise with its reference's code in place of the placeholder, between two `marks` if given."""
+    """The cell of an exercise, or of the capstone, with the reference's code in place of the placeholder.
+
+    Two `marks`, if given, stand around that code.
+    """
     if PLACEHOLDER not in stub:
         raise ValueError(f"this cell has no line {PLACEHOLDER!r}:\n{stub}")
-    body = _body(exercises.get(_EXERCISE.search(stub).group(1)).reference)
+    is_recipe = stub.startswith(_RECIPE)
+    reference = capstone.within_budget if is_recipe else exercises.get(_EXERCISE.search(stub).group(1)).reference
     before, after = marks or ("", "")
-    return stub.replace(PLACEHOLDER, "\n".join(filter(None, (before, body, after))))
+    return stub.replace(PLACEHOLDER, "\n".join(filter(None, (before, _body(reference), after))))
 
 
 def _body(function) -> str:
@@ -92,13 +102,17 @@ class Section:
     """A stretch of a notebook under one heading."""
 
     title: str
-    difficulty: str = ""  # of an exercise
+    difficulty: str = ""  # of an exercise or the capstone
     stated: int | None = None  # minutes, where the heading states them
     cells: list = field(default_factory=list)  # (a cell, the part of its text that is in this section)
 
     @property
     def exercise(self) -> str | None:
         return next((name for cell, _ in self.cells if (name := exercise_in(cell))), None)
+
+    @property
+    def holds_capstone(self) -> bool:
+        return any(is_capstone(cell) for cell, _ in self.cells)
 
     @property
     def explorers(self) -> int:

@@ -10,15 +10,16 @@ Nothing that exists is ever written over: NEW_FOLDER must be new or empty. If an
   --strip outputs    no stored outputs (they give the predictions away)
   --strip answers    no model answers to the reflections, and no "What to notice" right below an explorer
   --strip explorers  a note in place of each slider panel
-  --solved           each exercise holds its reference; the instructor guide lies beside the notebooks
+  --solved           exercises and the capstone hold their references; the instructor guide lies beside the notebooks
   --nbgrader         source/NAME/NAME.ipynb for `nbgrader generate_assignment NAME`: exercises are solution cells,
                      each followed by a locked cell that grades it, reflections are graded by hand;
-                     outputs and answers are always stripped
+                     outputs and answers are always stripped; students install what is in for_students/
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import shutil
 import sys
@@ -68,7 +69,7 @@ An interactive Jupyter course on neural-network quantization. In this folder, be
 
 ```
 python -m pip install -r requirements.txt
-jupyter lab {first}
+jupyter lab --notebook-dir=. {first}
 ```
 
 `requirements.txt` lists all that the notebooks need, and `quantlab_helpers/`, the course's own package, which is
@@ -89,9 +90,14 @@ nbgrader export                       # all scores as grades.csv
 nbgrader generate_feedback {name}     # feedback/STUDENT/{name}/, a page for each student
 ```
 
-Students need the course's package: install it for them, or give them a plain hand-out as well. A right function earns
-all points of its exercise; one that is right on some of the examples earns their share. Reflections are graded by hand
-(`nbgrader formgrader`); `instructor_guide.md` has model answers.
+Students get `for_students/`, which they install by `python -m pip install -r requirements.txt` in it, and the notebook
+from `release/`. Only that one can be graded: one from a plain hand-out has no marks, and nbgrader gives it 0 points
+without a word.
+
+A right function earns all points of its exercise; one that is right on some of the examples earns their share.
+Reflections are graded by hand: `jupyter lab` in this folder, then the menu *Nbgrader → Formgrader*;
+`instructor_guide.md` has model answers. The capstone of notebook 11 is not counted by itself, since its speed depends
+on the machine: question 4 of that notebook's reflection asks for it.
 
 {rows}
 """
@@ -123,6 +129,8 @@ def _check_free(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()) or (folder.is_dir() and any(folder.iterdir())):
         fix = "choose a new name, or move what is there out of the way"
         raise FileExistsError(f"{folder} exists already, and a hand-out never writes over anything: {fix}")
+    if folder.resolve() == Path.cwd():  # an empty folder is replaced by a new one, under the feet of the shell
+        raise FileExistsError(f"{folder} is the folder that you are in: give the name of a new one")
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {folder.parent} to make {folder.name} in: make it first")
     for own in (lessons.FOLDER, lessons.ROOT / "quantlab_helpers"):
@@ -144,18 +152,23 @@ def _write_folder(folder: Path, names, strip, solved: bool) -> None:
             _solve(notebook)
         nbformat.write(notebook, folder / "notebooks" / f"{name}.ipynb")
         _copy_linked_files(notebook, folder / "notebooks")
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(lessons.ROOT / "quantlab_helpers", folder / "quantlab_helpers", ignore=ignored)
-    shutil.copy(lessons.ROOT / "pyproject.toml", folder)
-    _write(folder / "requirements.txt", _requirements())
+    _write_package(folder)
     rows = _rows(names, "notebooks/{0}.ipynb")
     _write(folder / "README.md", _README.format(first=f"notebooks/{names[0]}.ipynb", rows=rows))
     if solved:
         _write(folder / "instructor_guide.md", make_instructor_guide.guide())
 
 
+def _write_package(folder: Path) -> None:
+    """The course's package, and all that is needed to install it from this folder."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(lessons.ROOT / "quantlab_helpers", folder / "quantlab_helpers", ignore=ignored)
+    shutil.copy(lessons.ROOT / "pyproject.toml", folder)
+    _write(folder / "requirements.txt", _requirements())
+
+
 def _write_course_folder(folder: Path, names, strip) -> None:
-    """A course folder of nbgrader: one assignment for each notebook, its settings and how to go on."""
+    """A course folder of nbgrader: one assignment for each notebook, what students install, settings, how to go on."""
 
     def link_to(file):
         stem = Path(file).stem
@@ -168,6 +181,7 @@ def _write_course_folder(folder: Path, names, strip) -> None:
         assignment.mkdir(parents=True)
         nbformat.write(notebook, assignment / f"{name}.ipynb")
         _copy_linked_files(notebook, assignment)
+    _write_package(folder / "for_students")
     settings = _NBGRADER_CONFIG.format(code=lessons.PLACEHOLDER.strip(), text=lessons.ANSWER)
     _write(folder / "nbgrader_config.py", settings)
     rows = _rows(names, "source/{0}/{0}.ipynb")
@@ -222,10 +236,17 @@ def _clear_outputs(cell) -> None:
 
 
 def _solve(notebook) -> None:
-    """Fill in every exercise. All other outputs stay right, because they were made with the reference, too."""
+    """Fill in every exercise and the capstone.
+
+    Outputs below an exercise stay right, because they were made with the reference, too; those below the capstone were
+    made without a recipe.
+    """
     for cell in notebook.cells:
-        if lessons.exercise_in(cell):
+        if lessons.exercise_in(cell) or lessons.is_capstone(cell):
             cell.source = lessons.solved_source(cell.source)
+            _clear_outputs(cell)
+    for cell in itertools.dropwhile(lambda cell: not lessons.is_capstone(cell), notebook.cells):
+        if cell.cell_type == "code":
             _clear_outputs(cell)
 
 
@@ -277,9 +298,10 @@ def _is_beside_notebooks(target: str) -> bool:
 
 
 def _requirements() -> str:
-    """The course's requirements without those of its tests."""
+    """The course's requirements without those of its tests and its website."""
     text = (lessons.ROOT / "requirements.txt").read_text(encoding="utf-8")
-    return re.sub(r"# Tests\n(?:.+\n)*\n", "", text).replace("the course and its tests need", "the course needs")
+    text = re.sub(r"# (?:Tests|Website)\n(?:.+\n)*\n", "", text)
+    return text.replace("the course, its tests and its website need", "the course needs")
 
 
 def _rows(names, place: str) -> str:
@@ -300,7 +322,7 @@ def chosen_names(arguments: list[str]) -> list[str]:
     meant = []
     for argument in arguments:
         stem = Path(argument).name.removesuffix(".ipynb")
-        found = [name for name in lessons.NAMES if stem in (name, name[:2], name[:2].lstrip("0"))]
+        found = [name for name in lessons.NAMES if stem in (name, name[:2], str(int(name[:2])))]
         if not found:
             raise ValueError(f"there is no notebook {argument!r}; the notebooks are: {', '.join(lessons.NAMES)}")
         meant += found

@@ -1,8 +1,9 @@
-"""Write the instructor guide: plans, minutes, questions with their answers, and every exercise with its mistakes.
+"""Write the instructor guide: plans, minutes, questions with answers, exercises with their mistakes, the capstone.
 
     python tools/make_instructor_guide.py ../guide.md
 
-All of it is read from the notebooks and from the exercises' own tables. NEW_FILE must be new: nothing is written over.
+All of it is read from the notebooks and from the tables of the exercises and the capstone. NEW_FILE must be new:
+nothing is written over.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import lessons
 
-from quantlab_helpers import exercises
+from quantlab_helpers import capstone, exercises
 
 _PER_QUESTION = 2  # minutes to write an answer to a question of a reflection
 _PER_EXPLORER = 2  # minutes to drag and to talk about it
@@ -96,6 +97,7 @@ def _chapter(notebook) -> str:
         _predictions(notebook),
         _explorers(notebook),
         *(_exercise(section) for section in sections if section.exercise),
+        *(_capstone(section) for section in sections if section.holds_capstone),
         _reflections(notebook),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -118,8 +120,8 @@ def section_minutes(notebook) -> list[int]:
 
 
 def _named(section) -> str:
-    of_these = f"{section.difficulty} `{section.exercise}`, of these {section.stated}"
-    return f"{section.title} ({of_these})" if section.exercise else section.title
+    what = f"{section.difficulty} `{section.exercise}`" if section.exercise else section.difficulty
+    return f"{section.title} ({what}, of these {section.stated})" if section.stated else section.title
 
 
 def _questions(section) -> list[str]:
@@ -171,10 +173,25 @@ def _exercise(section) -> str:
     )
 
 
+def _capstone(section) -> str:
+    budget = capstone.Budget()
+    hints = [(what, _plain(hint)) for what, hint in capstone.HINTS.items()]
+    return "\n\n".join(
+        [
+            f"### Capstone {section.difficulty} ({section.stated} minutes)",
+            f"Limits: at most {budget.megabytes:g} MB for all weights, at least {budget.tokens_per_second:g} tokens/s "
+            f"on the learner's computer, a KL of at most {budget.divergence:g}.",
+            _table(["what is wrong", "the hint that it earns"], hints),
+            f"```python\n{inspect.getsource(capstone.within_budget).rstrip()}\n```",
+        ]
+    )
+
+
 def _reflections(notebook) -> str:
     questions = [question for section in lessons.sections(notebook) for question in _questions(section)]
     answers = [answer for cell in notebook.cells for answer in lessons.model_answers(cell)]
-    parts = [f"**{question}**\n\n{answer}" for question, answer in zip(questions, answers, strict=True)]
+    rows = zip(questions, answers, strict=True)
+    parts = [f"**{question.replace('**', '')}**\n\n{answer}" for question, answer in rows]
     return "\n\n".join(["### Reflections", *parts]) if parts else ""
 
 
