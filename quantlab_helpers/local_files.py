@@ -113,13 +113,14 @@ def _turn(lock: Path) -> Iterator[None]:
         try:
             os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
             break
-        except (FileExistsError, PermissionError) as error:  # Windows says the latter of one that is being removed
+        except FileExistsError:
             if time.monotonic() - start > _PATIENCE:
-                if isinstance(error, PermissionError):
-                    raise
                 lock.unlink(missing_ok=True)
                 start = time.monotonic()
-            time.sleep(0.02)
+        except PermissionError:  # the folder is read-only; but Windows says so of a lock that is being removed, too
+            if sys.platform != "win32" or time.monotonic() - start > _PATIENCE:
+                raise
+        time.sleep(0.02)
     try:
         yield
     finally:

@@ -86,7 +86,7 @@ def _is_close(guess: float, measured: float) -> bool:
 def _distance(guess: float, measured: float, unit: str) -> str:
     if _is_close(guess, measured):
         return "spot on" if guess == measured else "very near"
-    if guess * measured <= 0 or unit == "dB":  # a ratio of decibels says nothing
+    if min(guess, measured) <= 0 or unit == "dB":  # a ratio says nothing of decibels, nor of 0 or less
         return f"{_number(abs(guess - measured))} {unit}".strip() + " apart"
     ratio = guess / measured
     return f"{_ratio(ratio)} times too high" if ratio > 1 else f"{_ratio(1 / ratio)} times too low"

@@ -6,6 +6,7 @@ All of it is one small file on the learner's computer, `progress.json` in the fo
 from __future__ import annotations
 
 import csv
+import getpass
 import json
 import os
 from datetime import datetime
@@ -16,6 +17,7 @@ from IPython.display import display
 from . import local_files
 from .messages import Message
 from .tables import Table
+from .validation import new_file
 
 # Which exercise is in which notebook, in the order of the course.
 NOTEBOOKS = {
@@ -63,31 +65,37 @@ def progress() -> Table:
     return Table(["notebook", "passed", "last passed", "to do"], rows, caption)
 
 
-def export_progress(path, *, learner: str = "") -> Path:
+def export_progress(path, *, learner: str | None = None) -> Path:
     """Write a row for each exercise (learner, notebook, exercise, when it was passed) to a new .csv or .json file.
+
+    learner  whose progress it is; if not given, the name of the account on this computer, or "" where it has none
 
     >>> ql.export_progress("progress.csv", learner="Ada")
     """
-    path = Path(path).expanduser()
-    if path.suffix not in (".csv", ".json"):
-        raise ValueError(f"path must end in .csv or .json, not {path.name!r}")
+    path = new_file(path, "path", (".csv", ".json"))
+    if learner is None:
+        learner = _account()
     passed = _passed()
     rows = [
         {"learner": learner, "notebook": notebook, "exercise": name, "passed": passed.get(name, "")}
         for notebook, exercises in NOTEBOOKS.items()
         for name in exercises
     ]
-    try:
-        with open(path, "x", encoding="utf-8", newline="") as file:
-            if path.suffix == ".json":
-                json.dump(rows, file, indent=1, ensure_ascii=False)
-            else:
-                writer = csv.DictWriter(file, rows[0], lineterminator=os.linesep)
-                writer.writeheader()
-                writer.writerows(rows)
-    except FileExistsError:
-        raise FileExistsError(f"{path} is there already: choose another name") from None
+    with open(path, "x", encoding="utf-8", newline="") as file:
+        if path.suffix == ".json":
+            json.dump(rows, file, indent=1, ensure_ascii=False)
+        else:
+            writer = csv.DictWriter(file, rows[0], lineterminator=os.linesep)
+            writer.writeheader()
+            writer.writerows(rows)
     return path
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # it has none; Python 3.13 and newer raise the last, older ones the others
+        return ""
 
 
 def _passed() -> dict[str, str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from . import style
+from .validation import new_file
 
 _STYLE = f"""
 @page {{ size: A4; margin: 12mm }}
@@ -34,20 +34,14 @@ class SummaryPage:
     def save(self, path) -> Path:
         """Write the page to a new .html file and return its path.
 
-        Raises FileExistsError for a file that is there already, and ValueError or TypeError for another ending.
+        Raises FileExistsError for a file that is there already, FileNotFoundError for a folder that is not, and
+        ValueError or TypeError for another ending.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise TypeError(f"path must be the name of a file, not {path!r}")
-        path = Path(path).expanduser()
-        if path.suffix != ".html":
-            raise ValueError(f"path must end in .html, not {path.name!r}")
+        path = new_file(path, "path", (".html",))
         head = f'<meta charset="utf-8"><title>{html.escape(self.title)}</title><style>{_STYLE}</style>'
         page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{self.body}\n</body></html>\n'
-        try:
-            with open(path, "x", encoding="utf-8") as file:
-                file.write(page)
-        except FileExistsError:
-            raise FileExistsError(f"{path} is there already: choose another name") from None
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(page)
         return path.absolute()
 
     def __repr__(self):

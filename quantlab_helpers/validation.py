@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numbers
+import os
+from pathlib import Path
 
 import numpy as np
 
@@ -97,3 +99,21 @@ def positive_number(value, name: str) -> float:
     if not 0 < value < np.inf:
         raise ValueError(f"{name} must be finite and above 0, not {value}")
     return float(value)
+
+
+def new_file(value, name: str, endings: tuple[str, ...]) -> Path:
+    """Return `value` as the path of a file to write: one of these endings, in a folder that is there, and no file yet.
+
+    Write it with `open(path, "x")`, so that a file that comes in between stays as well.
+    """
+    allowed = " or ".join(endings)
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be the name of a file that ends in {allowed}, not {value!r}")
+    path = Path(os.path.expanduser(value))  # which leaves the `~` of a user who is not there; Path's own would raise
+    if path.suffix not in endings:
+        raise ValueError(f"{name} must end in {allowed}, not {path.name!r}")
+    if path.exists():
+        raise FileExistsError(f"{path} is there already: choose another name")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{name} must lie in a folder that is there, but there is no {path.absolute().parent}")
+    return path

@@ -3,6 +3,7 @@
 import ast
 import functools
 import inspect
+import sys
 import warnings
 
 import course
@@ -94,8 +95,9 @@ def test_an_exercise_is_in_just_one_notebook_under_the_name_of_its_reference(nam
         lambda *a: "text",
         lambda *a: ...,
         lambda *a: [[1], [2, 3]],
+        lambda *a: sys.exit(),
     ],
-    ids=["partial", "None", "raises", "wrong signature", "text", "ellipsis", "ragged"],
+    ids=["partial", "None", "raises", "wrong signature", "text", "ellipsis", "ragged", "exits"],
 )
 def test_whatever_a_learner_writes_the_reference_steps_in(name, unfinished, capsys):
     lent = ql.exercise(name)(unfinished)
@@ -204,11 +206,16 @@ def _broken_itself(x, num_bits):
     return x.no_such_attribute
 
 
+def _exits(x, num_bits):
+    sys.exit()
+
+
 @pytest.mark.parametrize(
     ("function", "error", "line"),
     [
-        (_broken_itself, "AttributeError", "at `return x.no_such_attribute`"),
-        (_broken_inside_numpy, "ValueError", "at `return np.reshape(x, (7, 7, 7))`"),
+        (_broken_itself, "AttributeError: ", "at `return x.no_such_attribute`"),
+        (_broken_inside_numpy, "ValueError: ", "at `return np.reshape(x, (7, 7, 7))`"),
+        (_exits, "SystemExit, ", "at `sys.exit()`"),  # an error that says nothing
     ],
 )
 def test_an_error_in_the_function_is_named_with_its_line(function, error, line):

@@ -1,15 +1,11 @@
 """The explorers of notebook 09 against arithmetic of their own, and what the notebook says about them."""
 
-import re
-import xml.etree.ElementTree as ET
-
 import course
 import numpy as np
 import pytest
 
 from quantlab_helpers import explorers, lm
 from quantlab_helpers.explorers.channels import decades_of, ranks
-from quantlab_helpers.explorers.svg import Chart, tiled
 
 NOTEBOOK = "09_awq_and_smoothquant"
 RNG = np.random.default_rng(21)
@@ -113,20 +109,6 @@ def test_decades_hold_all_numbers_above_0_within_reach():
     assert decades_of(np.array([0.0, 0.02, 3.0]), np.array([[40.0]])) == (0.01, 100.0)
     assert decades_of(np.array([1e-9, 1.0]))[0] == pytest.approx(1e-5)
     assert decades_of(np.zeros(3)) == (0.1, 10.0)
-
-
-def test_tiles_stand_side_by_side_and_below_each_other():
-    charts = [Chart((0, 1), (0, 1), width=width, height=height) for width, height in ((300, 100), (150, 80), (150, 90))]
-    picture = ET.fromstring(tiled([charts[:1], charts[1:]], 'what "it" shows'))
-    assert picture.get("viewBox") == "0 0 300 190"
-    assert picture.get("aria-label") == 'what "it" shows'
-    moves = [g.get("transform") for g in picture.findall("{http://www.w3.org/2000/svg}g")]
-    assert moves == ["translate(0 0)", "translate(0 100)", "translate(150 100)"]
-
-
-def test_ticks_can_be_named():
-    drawn = Chart((0, 1), (0, 1), x_ticks={0.5: "half"}, y_ticks=False).image("")
-    assert re.findall(r">([^<>]+)</text>", drawn) == ["half"]
 
 
 def _noticed(beginning):

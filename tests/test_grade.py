@@ -53,3 +53,20 @@ def test_the_last_version_counts():
 def test_without_the_decorator_the_function_itself_counts():
     assert ql.grade("per_channel", _right) == 1.0
     assert ql.grade("per_channel", lambda weight, num_bits: 0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("points", "error", "told"),
+    [
+        ("3", TypeError, "points must be a number above 0, not '3'"),
+        (None, TypeError, "points must be a number above 0, not None"),
+        (True, TypeError, "points must be a number above 0, not True"),
+        (-1, ValueError, "points must be finite and above 0, not -1"),
+        (float("nan"), ValueError, "points must be finite and above 0, not nan"),
+        (float("inf"), ValueError, "points must be finite and above 0, not inf"),
+    ],
+)
+def test_what_is_no_number_of_points_is_refused(points, error, told):
+    for function in (_right, lambda weight, num_bits: 0):
+        with pytest.raises(error, match=told):
+            ql.grade("per_channel", function, points=points)

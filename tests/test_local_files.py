@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,6 +91,51 @@ def test_the_lock_of_one_that_was_killed_is_taken_over(home, monkeypatch):
     local_files.update_json("scores.json", lambda content: {"mine": 1})
     assert json.loads((home / "scores.json").read_text()) == {"mine": 1}
     assert not (home / "scores.json.lock").exists()
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    """The moment of each attempt to make the lock; each is refused until `moments`, and no time really passes."""
+    now, moments, really = [0.0], [], os.open
+
+    def refuse(path, *arguments, **others):
+        if Path(path).suffix != ".lock":
+            return really(path, *arguments, **others)
+        moments.append(now[0])
+        if now[0] < refuse.until:
+            raise PermissionError("not allowed")
+        return really(path, *arguments, **others)
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(local_files, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(os, "open", refuse)
+    refuse.until, refuse.moments = float("inf"), moments
+    return refuse
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_folder_that_is_read_only_is_told_at_once(home, monkeypatch, refused, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    with pytest.raises(OSError, match=r"\(not allowed\): set QUANTLAB_HOME to a folder of yours"):
+        local_files.update_json("scores.json", lambda content: {})
+    assert refused.moments == [0]
+
+
+def test_windows_refuses_a_lock_that_is_being_removed_so_there_it_is_tried_for_a_while(home, monkeypatch, refused):
+    monkeypatch.setattr(sys, "platform", "win32")
+    refused.until = local_files._PATIENCE / 2
+    local_files.update_json("scores.json", lambda content: {"mine": 1})
+    assert local_files.read_json("scores.json") == {"mine": 1}
+    assert len(refused.moments) > 2
+
+
+def test_on_windows_too_it_is_told_in_the_end(home, monkeypatch, refused):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(OSError, match=r"\(not allowed\): set QUANTLAB_HOME to a folder of yours"):
+        local_files.update_json("scores.json", lambda content: {})
+    assert local_files._PATIENCE < refused.moments[-1] < local_files._PATIENCE + 1
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,11 @@ def test_a_row_of_another_length_is_refused():
         (1e6, 0.5, "2,000,000 times too high"),
         (-1, 0.5, "○ You predicted -1, measured 0.5: 1.5 apart."),
         (0, 0.5, "○ You predicted 0, measured 0.5: 0.5 apart."),
+        (-10, -5, "○ You predicted -10, measured -5: 5 apart."),
+        (-5, -10, "○ You predicted -5, measured -10: 5 apart."),
+        (2, -4, "○ You predicted 2, measured -4: 6 apart."),
+        (3, 0, "○ You predicted 3, measured 0: 3 apart."),
+        (-9.5, -10, "✓ You predicted -9.5, measured -10: very near."),
         ("0.5", 0.5, "spot on"),
     ],
 )

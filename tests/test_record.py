@@ -1,6 +1,7 @@
 """What a learner has passed: noted once, shown, exported, and never in the way of a notebook."""
 
 import csv
+import getpass
 import json
 import os
 import stat
@@ -50,6 +51,18 @@ def test_the_first_pass_stays(home):
     written = (home / "progress.json").read_bytes(), (home / "progress.json").stat().st_mtime_ns
     _solve("sqnr")
     assert ((home / "progress.json").read_bytes(), (home / "progress.json").stat().st_mtime_ns) == written
+
+
+def test_a_pass_that_another_notebook_notes_in_between_keeps_its_time(home, monkeypatch):
+    update, first = local_files.update_json, {"sqnr": "2026-01-31T12:30:00+01:00"}
+
+    def after_another(name, change, is_valid):
+        update(name, lambda passed: {**passed, **first}, is_valid)
+        return update(name, change, is_valid)
+
+    monkeypatch.setattr(local_files, "update_json", after_another)
+    _solve("sqnr")
+    assert local_files.read_json("progress.json") == first
 
 
 def test_stubs_wrong_answers_and_the_lent_reference_are_no_passes(home):
@@ -119,6 +132,28 @@ def test_export_for_the_instructor(home, tmp_path):
     assert [row["exercise"] for row in rows] == [name for names in record.NOTEBOOKS.values() for name in names]
 
 
+def _learner(path, **options):
+    """Who the one learner of an export is."""
+    (learner,) = {row["learner"] for row in json.loads(ql.export_progress(path, **options).read_text(encoding="utf-8"))}
+    return learner
+
+
+def test_an_export_bears_the_name_of_the_account_unless_another_is_given(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(getpass, "getuser", lambda: "ada")
+    assert _learner(tmp_path / "account.json") == "ada"
+    assert _learner(tmp_path / "given.json", learner="Grace") == "Grace"
+    assert _learner(tmp_path / "nobody.json", learner="") == ""
+
+
+@pytest.mark.parametrize("error", [KeyError("uid not found"), ModuleNotFoundError("pwd"), OSError("no username")])
+def test_an_export_from_an_account_without_a_name_bears_none(home, tmp_path, monkeypatch, error):
+    def nobody():
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert _learner(tmp_path / "progress.json") == ""
+
+
 @pytest.mark.parametrize("ending", ["csv", "json"])
 def test_an_export_is_never_written_over_a_file(home, tmp_path, ending):
     path = tmp_path / f"mine.{ending}"
@@ -129,6 +164,28 @@ def test_an_export_is_never_written_over_a_file(home, tmp_path, ending):
 
 
 def test_an_export_under_another_ending_is_refused(home, tmp_path):
-    with pytest.raises(ValueError, match=r"must end in \.csv or \.json, not 'mine\.xlsx'"):
+    with pytest.raises(ValueError, match=r"path must end in \.csv or \.json, not 'mine\.xlsx'"):
         ql.export_progress(tmp_path / "mine.xlsx")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", [None, 5, b"mine.csv", ["mine.csv"]])
+def test_an_export_to_what_is_no_name_is_refused(home, path):
+    with pytest.raises(TypeError, match=r"path must be the name of a file that ends in \.csv or \.json, not ") as told:
+        ql.export_progress(path)
+    assert str(told.value).endswith(repr(path))
+
+
+def test_an_export_names_the_folder_that_is_missing(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as told:
+        ql.export_progress("class/ada.csv")
+    assert f"path must lie in a folder that is there, but there is no {tmp_path / 'class'}" == str(told.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_export_can_go_to_ones_home(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # Windows' name for it
+    assert ql.export_progress("~/ada.csv") == tmp_path / "ada.csv"
+    assert (tmp_path / "ada.csv").exists()

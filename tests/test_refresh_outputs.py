@@ -1,5 +1,7 @@
 """The tool that stores a notebook's outputs: it keeps the text, and a notebook that fails stays as it was."""
 
+import os
+
 import nbformat
 import pytest
 import refresh_outputs as tool
@@ -29,6 +31,21 @@ def test_a_notebook_that_fails_stays_as_it_was(tmp_path):
     _write(path, "1 / 0")
     before = path.read_bytes()
     with pytest.raises(CellExecutionError):
+        tool.refresh(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["lesson.ipynb"]
+
+
+def test_until_all_is_written_the_old_notebook_stands(tmp_path, monkeypatch):
+    path = tmp_path / "lesson.ipynb"
+    _write(path, "1 + 1")
+    before = path.read_bytes()
+
+    def refuse(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="disk full"):
         tool.refresh(path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["lesson.ipynb"]

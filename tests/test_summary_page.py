@@ -28,9 +28,16 @@ def test_a_file_that_is_there_stays(tmp_path):
     assert path.read_text() == "mine"
 
 
-@pytest.mark.parametrize(("path", "error"), [("page.pdf", ValueError), (3, TypeError)])
-def test_another_path_is_refused(path, error):
-    with pytest.raises(error, match="path must"):
+@pytest.mark.parametrize(
+    ("path", "error", "told"),
+    [
+        ("page.pdf", ValueError, r"path must end in \.html, not 'page\.pdf'"),
+        (3, TypeError, r"path must be the name of a file that ends in \.html, not 3"),
+        ("no such/page.html", FileNotFoundError, r"path must lie in a folder that is there, but there is no .*no such"),
+    ],
+)
+def test_another_path_is_refused(path, error, told):
+    with pytest.raises(error, match=told):
         summary_page("t", {}).save(path)
 
 

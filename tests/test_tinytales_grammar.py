@@ -202,7 +202,6 @@ def test_plots_are_told_with_variety(tales):
     assert len(openings) > 5
 
 
-@pytest.mark.skipif(not HELDOUT.exists(), reason="the model is not here yet")
 def test_heldout_tales_are_of_this_grammar_and_not_in_the_training_stream(tales):
     heldout = json.loads(HELDOUT.read_text(encoding="utf-8"))
     assert sum(len(tale["questions"]) for tale in heldout) >= 120

@@ -33,7 +33,7 @@ def run(path: Path) -> nbformat.NotebookNode:
 def refresh(path: Path) -> None:
     """Run the notebook at `path` and write it back with its new outputs.
 
-    A cell that fails stops it, and the file stays as it was.
+    A cell that fails stops it, and so does a disk that is full: the file stays as it was.
     """
     notebook = run(path)
     notebook.metadata.pop("widgets", None)
@@ -42,8 +42,11 @@ def refresh(path: Path) -> None:
             output.get("data", {}).pop(WIDGET, None)
     notebook.metadata.language_info = {"name": "python"}  # the full entry names the author's Python version
     unfinished = path.with_suffix(".ipynb.unfinished")
-    nbformat.write(notebook, unfinished)
-    os.replace(unfinished, path)
+    try:
+        nbformat.write(notebook, unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def main(arguments: list[str]) -> None:

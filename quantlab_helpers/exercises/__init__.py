@@ -16,6 +16,7 @@ from IPython.display import Code, display
 
 from ..messages import Message
 from ..record import note_pass
+from ..validation import positive_number
 from .base import Exercise, Report
 
 _attempts: dict[str, int] = {}  # how often each exercise was tried in this session, stubs not counted
@@ -63,10 +64,10 @@ def grade(name: str, function: Callable, points: float = 1) -> float:
     Where that is the lent reference, the learner's own last version counts. A right one earns all points; one that
     is right on some of the examples earns that share of them, rounded down to a tenth. For nbgrader.
     """
-    task = get(name)
+    task, points = get(name), positive_number(points, "points")
     written = _latest.get(name) if function is task.reference else function
     report = task.check(written) if written else Report("not started", len(task.all_cases()))
-    earned = float(points) if report.state == "passed" else math.floor(10 * points * report.right / report.tried) / 10
+    earned = points if report.state == "passed" else math.floor(10 * points * report.right / report.tried) / 10
     kind = {"passed": "good", "failed": "hint"}.get(report.state, "note")
     display(
         Message(kind, f"{name}: {earned:g} of {points:g} points.", (f"{report.right} of {report.tried} examples.",))

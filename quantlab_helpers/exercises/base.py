@@ -131,7 +131,7 @@ class _Outcome:
     """What one call gave: a value or an error."""
 
     value: object = None
-    error: Exception | None = None
+    error: Exception | SystemExit | None = None
     changed_input: bool = False
 
     @property
@@ -144,7 +144,7 @@ class _Outcome:
         code = getattr(function, "__code__", None)
         frames = [f for f in traceback.extract_tb(self.error.__traceback__) if code and f.filename == code.co_filename]
         where = f", at `{frames[-1].line}`" if frames else ""
-        return f"{type(self.error).__name__}: {self.error}{where}"
+        return f"{type(self.error).__name__}: {self.error}".removesuffix(": ") + where
 
 
 def _run(function: Callable, arguments: tuple) -> _Outcome:
@@ -153,7 +153,7 @@ def _run(function: Callable, arguments: tuple) -> _Outcome:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             value = function(*given)
-    except Exception as error:  # whatever a learner's code raises becomes a hint, never a traceback
+    except (Exception, SystemExit) as error:  # whatever a learner's code raises becomes a hint, never a traceback
         return _Outcome(error=error)
     changed = not all(_same_value(a, b, 0.0) for a, b in zip(given, arguments, strict=True))
     return _Outcome(value=value, changed_input=changed)

@@ -149,4 +149,5 @@ def _ticks(wanted, low, high, most) -> dict:
 
 
 def _tick_label(x, y, words, anchor):
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="11" fill="{style.INK}">{words}</text>'
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {place} font-size="11" fill="{style.INK}">{html.escape(words)}</text>'

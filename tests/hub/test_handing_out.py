@@ -3,8 +3,6 @@
 import json
 
 import pytest
-
-pytest.importorskip("jupyter_server")
 from start_server import hand_out
 from whole_files import replacing
 
