@@ -143,8 +143,17 @@ EXERCISE = Exercise(
         ),
         WrongAnswer(
             "row by row",
-            (_row_by_row, lambda a, b: np.mean(_row_by_row(a, b))),
+            (
+                _row_by_row,
+                lambda a, b: np.mean(_row_by_row(a, b)),
+                lambda a, b: _dot(a, b) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)),
+            ),
             "That is a cosine for each row. Here the whole array is one vector: no `axis`.",
+        ),
+        WrongAnswer(
+            "the norm of a matrix for the length",
+            (lambda a, b: _dot(a, b) / (np.linalg.norm(a, 2) * np.linalg.norm(b, 2)),),
+            "Of a matrix, `np.linalg.norm(a, 2)` is the largest singular value. Leave out the 2, or take `a.ravel()`.",
         ),
         WrongAnswer(
             "correlation",
@@ -176,6 +185,11 @@ EXERCISE = Exercise(
                 lambda a, b: np.degrees(np.arccos(np.clip(_cosine(a, b), -1, 1))),
             ),
             "That is the angle. Return its cosine: leave out the `arccos`.",
+        ),
+        WrongAnswer(
+            "rounded for printing",
+            tuple(lambda a, b, digits=digits: round(float(_cosine(a, b)), digits) for digits in (2, 3, 4)),
+            "Round only what you print: return the cosine with all its digits.",
         ),
     ),
 )
