@@ -13,8 +13,8 @@ At the end of each notebook a cell is added, and everything on that one page tak
                way: `interact` with a function that draws with matplotlib and calls `plt.show()` (`textbook.py`)
 
 The mouse sweeps over each slider from end to end, at 25 steps a second as a hand does: it does not wait for the
-picture, and what is slow lags behind. At 5 steps a second nothing lags, and the textbook comes nearer: the readout,
-of which the browser draws a digit, shows how near a picture beside it can keep away.
+picture, and what is slow lags behind. At 5 steps a second nothing lags, and the textbook comes nearer: compare it with
+the readout, then, which no picture on that page can beat.
 
 A move, one step, ends when the browser has painted the first frame that shows its position or, where that was skipped,
 a later one of the sweep. Each line shows the median and the 95th percentile of at least 50 moves, in milliseconds. The

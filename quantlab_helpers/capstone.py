@@ -174,7 +174,7 @@ def quantized_by(recipe: Recipe) -> LanguageModel:
     original = _yardstick().baseline
     try:
         result = recipe(lm.load("tinytales"), lm.joined(lm.calibration_tales()))
-    except Exception as error:  # whatever a learner's code raises becomes a hint, never a traceback
+    except (Exception, SystemExit) as error:  # whatever a learner's code raises becomes a hint, never a traceback
         raise _Objection(f"Your recipe stopped with {type(error).__name__}: {error}") from error
     if not isinstance(result, LanguageModel):
         raise _Objection(HINTS["no model"])

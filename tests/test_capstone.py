@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import sys
 
 import course
 import lessons
@@ -202,6 +203,8 @@ def test_matrices_put_in_by_hand_that_fit_count_as_what_they_hold():
 def test_an_error_in_a_recipe_is_told():
     result = score(lambda model, calibration: 1 / 0)
     assert result.message.lines == ("Your recipe stopped with ZeroDivisionError: division by zero",)
+    result = score(lambda model, calibration: sys.exit("no idea"))
+    assert result.message.lines == ("Your recipe stopped with SystemExit: no idea",)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,18 @@ def test_links_and_images_lead_to_files_that_are_there(handout):
             assert target.startswith("https://") or (path.parent / target).exists(), f"{path}: {target}"
 
 
+def test_jupyterlab_starts_where_it_can_open_all_links(handout):
+    """It opens nothing outside of its root, which is the folder of the notebook if none is given."""
+    for folder in (lessons.ROOT, handout[0]):
+        start = r"jupyter lab (?:--notebook-dir=(?P<root>\S+) )?(?P<notebook>\S+)"
+        command = re.search(start, (folder / "README.md").read_text(encoding="utf-8"))
+        first = folder / command["notebook"]
+        root = (folder / command["root"] if command["root"] else first.parent).resolve()
+        for path in first.parent.glob("*.ipynb"):
+            for target in re.findall(r"\]\(([^)#\s]+)", _prose(_read(path))):
+                assert target.startswith("https://") or (path.parent / target).resolve().is_relative_to(root), target
+
+
 def test_it_holds_the_package_and_how_to_start(handout):
     folder, _ = handout
     program = "import quantlab_helpers as ql; ql.check_setup(); print(ql.__file__, len(ql.sample_tensors()))"

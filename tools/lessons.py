@@ -20,6 +20,7 @@ NAMES = [path.stem for path in NOTEBOOKS]
 PLACEHOLDER = "    ...  # your code here"  # what a learner replaces in the cell of an exercise
 ANSWER = "*Your answer:*"  # the cell below a reflection
 FOLD = re.compile(r"<details>\n<summary>A good answer mentions.*?</summary>\n+(.*?)\n*</details>\n*", re.DOTALL)
+# One paragraph: what else answers the questions stands in it, behind a line break. What comes after it is left to all.
 NOTICED = re.compile(r"\*\*What to notice\.\*\*\s+(.+?)(?:\n\n|\Z)", re.DOTALL)
 _RECIPE = "def recipe("  # how the cell of the capstone begins
 _EXERCISE = re.compile(r'^@ql\.exercise\("(\w+)"\)', re.MULTILINE)

@@ -160,14 +160,27 @@ def test_a_notebook_that_was_not_run_shows_its_explorers_as_pictures(open_page, 
 
 def test_an_explorer_with_too_many_positions_is_a_picture(open_page, tmp_path, browser):
     """Never a slider that seems to work."""
-    root = tmp_path / "course"
+    page = open_page(_page_of(tmp_path, nbformat.v4.new_code_cell(LIVE)))
+    _check_is_picture(page, "n is 7.")
+
+
+@pytest.mark.parametrize(("tags", "notes"), [([], 0), (["nbval-ignore-output"], 1)])
+def test_a_panel_of_what_was_measured_anew_says_so(open_page, tmp_path, browser, tags, notes):
+    few = nbformat.v4.new_code_cell(LIVE.replace("range(201)", "range(9)"), metadata={"tags": tags})
+    page = open_page(_page_of(tmp_path, few))
+    assert page.locator(".quantlab-precomputed").count() == 1
+    assert page.get_by_text("This panel was measured when the page was built").count() == notes
+
+
+def _page_of(folder, cell):
+    """The page that a course of one code cell becomes."""
+    root = folder / "course"
     (root / "notebooks").mkdir(parents=True)
     (root / "README.md").write_text("# A course", encoding="utf-8")
-    cells = [nbformat.v4.new_markdown_cell("# Live"), nbformat.v4.new_code_cell(LIVE)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / "00_live.ipynb")
-    refresh(root / "notebooks" / "00_live.ipynb")
-    page = open_page(_build(tmp_path / "site", root=root) / "notebooks" / "00_live.html")
-    _check_is_picture(page, "n is 7.")
+    cells = [nbformat.v4.new_markdown_cell("# One"), cell]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / "00_one.ipynb")
+    refresh(root / "notebooks" / "00_one.ipynb")
+    return _build(folder / "site", root=root) / "notebooks" / "00_one.html"
 
 
 def _check_is_picture(page, sentence):
